@@ -1,0 +1,5 @@
+"""ReferFormer: Language as Queries for Referring Video Object Segmentation (CVPR 2022), on MMEngine."""
+
+from .version import __version__
+
+__all__ = ['__version__']

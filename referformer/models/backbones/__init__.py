@@ -1,0 +1,3 @@
+from .swin import Swin, VideoSwin
+
+__all__ = ['Swin', 'VideoSwin']

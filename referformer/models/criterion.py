@@ -1,0 +1,92 @@
+"""The loss of every decoder layer (paper section 3.4, equation 4).
+
+Letters: D layers, B clips, T frames, Q queries, K classes.
+"""
+
+import torch
+import torch.nn.functional as F
+from mmengine.dist import all_reduce, get_world_size
+from mmengine.model import BaseModule
+from torch import Tensor
+
+from referformer.registry import MODELS, build
+from referformer.structures import Predictions
+from referformer.structures.targets import Targets
+
+
+@MODELS.register_module()
+class ReferFormerCriterion(BaseModule):
+    """Match once per layer, then class, box and mask losses of the matched queries.
+
+    All losses are divided by the number of visible frames in the batch (mean over processes, at least 1).
+
+    Args:
+        matcher: Module or config.
+        loss_cls: Focal loss on all queries; the matched one is positive where the object is visible.
+        loss_bbox: L1, all frames of the matched query.
+        loss_giou: Generalised IoU, all frames of the matched query.
+        loss_mask: Focal loss, mean over the pixels of the clip.
+        loss_dice: Dice loss over the clip.
+    """
+
+    def __init__(
+        self,
+        matcher: dict | BaseModule,
+        loss_cls: dict | BaseModule,
+        loss_bbox: dict | BaseModule,
+        loss_giou: dict | BaseModule,
+        loss_mask: dict | BaseModule,
+        loss_dice: dict | BaseModule,
+    ) -> None:
+        super().__init__()
+        self.matcher = build(matcher)
+        self.loss_cls = build(loss_cls)
+        self.loss_bbox = build(loss_bbox)
+        self.loss_giou = build(loss_giou)
+        self.loss_mask = build(loss_mask)
+        self.loss_dice = build(loss_dice)
+
+    def forward(self, predictions: Predictions, targets: Targets) -> dict[str, Tensor]:
+        """Weighted losses: ``loss_cls`` ... of the last layer, ``d0.loss_cls`` ... of the earlier ones."""
+        predictions = Predictions(*(x.float() for x in predictions))
+        query = self.matcher(predictions, targets)  # (D, B)
+        num_boxes = targets.valid.sum().float()
+        if get_world_size() > 1:
+            all_reduce(num_boxes)
+        num_boxes = (num_boxes / get_world_size()).clamp(min=1)
+
+        losses = {}
+        for name, value in self._layer_losses(predictions, targets, query).items():
+            value = value * (getattr(self, name).weight / num_boxes)
+            losses[name] = value[-1]
+            for layer in range(len(value) - 1):
+                losses[f'd{layer}.{name}'] = value[layer]
+        return losses
+
+    def _layer_losses(
+        self, predictions: Predictions, targets: Targets, query: Tensor
+    ) -> dict[str, Tensor]:
+        """Unweighted sums of each layer, name -> (D,)."""
+        D, B, T, Q, K = predictions.logits.shape
+        chosen = query[:, :, None].expand(D, B, T)  # the same query in all frames
+
+        # The target is 1 for the matched query, in its class, where the object is visible.
+        queries = F.one_hot(chosen, Q) * targets.valid[None, :, :, None]
+        classes = F.one_hot(targets.labels, K)[None, :, None, None]
+        positive = (queries[..., None] * classes).to(predictions.logits)
+        loss_cls = self.loss_cls(predictions.logits, positive).flatten(1).sum(1)
+
+        boxes = predictions.boxes.gather(3, chosen[..., None, None].expand(-1, -1, -1, 1, 4))
+        boxes = boxes[:, :, :, 0]
+        layer, clip = torch.meshgrid(
+            torch.arange(D, device=query.device), torch.arange(B, device=query.device), indexing='ij'
+        )
+        masks = predictions.masks[layer, clip, :, query].flatten(2)  # (D, B, T*h*w)
+        truth = targets.masks.flatten(1).float()
+        return {
+            'loss_cls': loss_cls,
+            'loss_bbox': self.loss_bbox(boxes, targets.boxes).flatten(1).sum(1),
+            'loss_giou': self.loss_giou(boxes, targets.boxes).flatten(1).sum(1),
+            'loss_mask': self.loss_mask(masks, truth.expand_as(masks)).mean(-1).sum(1),
+            'loss_dice': self.loss_dice(masks, truth).sum(1),
+        }

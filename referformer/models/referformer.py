@@ -1,0 +1,296 @@
+"""ReferFormer: language as queries for referring video object segmentation (paper figure 2).
+
+Letters: B clips, T frames, T' annotated frames, Q queries, K classes, L words, C channels, D decoder layers,
+H W padded input, h w = H/4 W/4.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModel
+from mmengine.structures import InstanceData
+from torch import Tensor, nn
+
+from referformer.registry import MODELS, build
+from referformer.structures import (
+    Predictions,
+    RVOSDataSample,
+    TextFeatures,
+    cxcywh_to_xyxy,
+    padding_mask,
+)
+from referformer.structures.targets import stack_targets
+
+from .position_encoding import sine_encoding_1d, sine_encoding_2d
+from .postprocess import masks_at_original_size
+from .vision_language import WordTokens
+
+
+@MODELS.register_module()
+class ReferFormer(BaseModel):
+    """The sentence becomes the queries of a deformable Transformer; each query makes its own mask kernels.
+
+    Parts are modules or their configs; widths that follow from another part are filled in.
+
+    Args:
+        backbone: Four maps, strides 4 to 32. A backbone with ``takes_clips = True`` gets (B, T, 3, H, W).
+        text_encoder: Sentences to ``TextFeatures``.
+        projection: Backbone maps to the Transformer's levels.
+        fusion: Early fusion of pixels and words; None for the ablation without it.
+        transformer: Encoder and decoder with box heads.
+        pixel_decoder: The cross-modal FPN.
+        mask_head: Dynamic convolution.
+        criterion: Matcher and losses; may be None for inference only.
+        num_queries: Q.
+        num_classes: K; 1 is the binary "referred or not".
+        test_cfg: ``keep``: 'best' query of the clip (VOS) or 'all' (A2D, JHMDB, COCO); ``resize``: 'logits'
+            before the threshold or 'masks' after it; ``threshold``: of mask probabilities.
+        data_preprocessor: Usually ``ClipPreprocessor``.
+    """
+
+    def __init__(
+        self,
+        backbone: dict | nn.Module,
+        text_encoder: dict | nn.Module,
+        transformer: dict | nn.Module,
+        pixel_decoder: dict | nn.Module,
+        mask_head: dict | nn.Module,
+        projection: dict | nn.Module,
+        fusion: dict | nn.Module | None = None,
+        criterion: dict | nn.Module | None = None,
+        num_queries: int = 5,
+        num_classes: int = 1,
+        test_cfg: dict | None = None,
+        data_preprocessor: dict | nn.Module | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(data_preprocessor, init_cfg)
+        self.backbone = build(backbone)
+        self.transformer = build(transformer)
+        C = self.transformer.embed_dim
+        channels = _channels(self.backbone)
+        self.text_encoder = build(text_encoder, out_channels=C)
+        self.projection = build(
+            projection,
+            in_channels=channels[1:],
+            out_channels=C,
+            num_levels=self.transformer.num_levels,
+        )
+        self.fusion = build(fusion, embed_dim=C)
+        self.pixel_decoder = build(pixel_decoder, in_channels=channels[0], embed_dim=C)
+        self.mask_head = build(mask_head, embed_dim=C)
+        self.criterion = build(criterion)
+        self.query_embed = nn.Embedding(num_queries, C)
+        # As the box heads: one for each layer, or one for all without box refinement.
+        refine = self.transformer.with_box_refine
+        num_heads = self.transformer.num_decoder_layers if refine else 1
+        self.class_heads = nn.ModuleList(nn.Linear(C, num_classes) for _ in range(num_heads))
+        self.test_cfg = {'keep': 'best', 'resize': 'logits', 'threshold': 0.5, **(test_cfg or {})}
+
+    def init_weights(self) -> None:
+        """Initialise every part; class scores start at 0.01."""
+        super().init_weights()
+        for head in self.class_heads:
+            nn.init.constant_(head.bias, -math.log(99))
+
+    def forward(
+        self, inputs: Tensor, data_samples: list[RVOSDataSample], mode: str = 'tensor'
+    ) -> dict[str, Tensor] | list[RVOSDataSample] | Predictions:
+        """MMEngine's entry.
+
+        Args:
+            inputs: Normalised, padded clips (B, T, 3, H, W). In prediction B may be 1 with several samples:
+                sentences about one clip, which is then seen once.
+            data_samples: The sentences, with ``img_shape``; ground truth for the loss.
+            mode: 'loss' (dict of losses), 'predict' (samples with ``pred_instances``) or 'tensor'
+                (``Predictions`` of all layers).
+        """
+        if mode == 'loss':
+            return self.loss(inputs, data_samples)
+        if mode == 'predict':
+            return self.predict(inputs, data_samples)
+        if mode == 'tensor':
+            texts = self.text_encoder([sample.text for sample in data_samples])
+            return self.run(self.see(inputs, data_samples), texts)
+        raise ValueError(f"mode must be 'loss', 'predict' or 'tensor', not {mode!r}")
+
+    def loss(self, inputs: Tensor, data_samples: list[RVOSDataSample]) -> dict[str, Tensor]:
+        """Losses of all decoder layers."""
+        targets = stack_targets(data_samples, inputs.shape[-2:])
+        predictions = self(inputs, data_samples, mode='tensor')
+        return self.criterion(predictions, targets)
+
+    def see(self, inputs: Tensor, data_samples: list[RVOSDataSample]) -> 'VisualFeatures':
+        """All that does not depend on the sentence.
+
+        Args:
+            inputs: (B, T, 3, H, W).
+            data_samples: B samples (of several sentences about one clip the first is used), for
+                ``img_shape`` and ``key_frames``.
+        """
+        B, T, _, H, W = inputs.shape
+        samples = data_samples[:B]
+        takes_clips = getattr(self.backbone, 'takes_clips', False)
+        maps = self.backbone(inputs if takes_clips else inputs.flatten(0, 1))
+        key_frames = torch.tensor([s.get('key_frames') or range(T) for s in samples])
+        if key_frames.shape[1] < T:  # A2D, JHMDB: one annotated frame; only it goes on
+            index = (key_frames + torch.arange(B)[:, None] * T).flatten().to(inputs.device)
+            maps = [x[index] for x in maps]
+
+        levels = self.projection(maps[1:])
+        img_sizes = [tuple(sample.img_shape[:2]) for sample in samples]
+        grids = [tuple(x.shape[-2:]) for x in (maps[0], *levels)]
+        masks = None
+        if any(size != (H, W) for size in img_sizes):
+            full = padding_mask(img_sizes, H, W, inputs.device)[:, None].float()
+            masks = [F.interpolate(full, grid)[:, 0].bool() for grid in grids]
+        positions = [
+            sine_encoding_2d(grid, self.transformer.embed_dim, inputs.device, masks and masks[i])
+            for i, grid in enumerate(grids)
+        ]
+        sizes = torch.tensor(img_sizes, device=inputs.device).flip(-1)  # w, h
+        return VisualFeatures(maps[0], levels, positions, masks, sizes)
+
+    def find(self, visual: 'VisualFeatures', text: TextFeatures) -> 'FoundObjects':
+        """Let the sentences look for their objects: everything but the masks."""
+        B = text.sentence.shape[0]
+        T = visual.stride4.shape[0] // B
+        keys = text.words + sine_encoding_1d(text.mask, text.words.shape[-1])
+        words = WordTokens(text.words, keys, text.mask if text.mask.any() else None)
+
+        levels = visual.levels
+        if self.fusion is not None:
+            levels = [self.fusion(level, words) for level in levels]
+        by_frame = visual.repeat_frames(T)
+        memory, output = self.transformer(
+            levels,
+            by_frame.positions[1:],
+            by_frame.masks and by_frame.masks[1:],
+            text.sentence.repeat_interleave(T, 0),
+            self.query_embed.weight,
+        )
+        features = self.pixel_decoder(
+            [visual.stride4, *memory[:3]],
+            visual.positions[:4],
+            visual.masks and visual.masks[:4],
+            words,
+        )
+        heads = self.class_heads
+        logits = [heads[i % len(heads)](x) for i, x in enumerate(output.hs)]
+        references = output.references.detach() if self.transformer.with_box_refine else output.references
+        clip = (1, (B, T))
+        return FoundObjects(
+            features=features.unflatten(0, (B, T)),
+            hs=output.hs.unflatten(*clip),
+            logits=torch.stack(logits).unflatten(*clip),
+            boxes=output.boxes.unflatten(*clip),
+            references=references.unflatten(*clip),
+        )
+
+    def run(self, visual: 'VisualFeatures', text: TextFeatures) -> Predictions:
+        """Predictions of all decoder layers and queries."""
+        found = self.find(visual, text)
+        points = found.references[1:] * visual.sizes[:, None, None]
+        masks = self.mask_head(found.features, found.hs, points)
+        return Predictions(found.logits, found.boxes, masks)
+
+    @torch.no_grad()
+    def predict(self, inputs: Tensor, data_samples: list[RVOSDataSample]) -> list[RVOSDataSample]:
+        """Fill ``pred_instances``: of the best query of the clip, or of all queries (``test_cfg``).
+
+        The choice depends on class scores alone (paper section 3.5), so only kept queries get masks.
+        """
+        visual = self.see(inputs, data_samples).repeat_clips(len(data_samples))
+        text = self.text_encoder([sample.text for sample in data_samples])
+        found = self.find(visual, text)
+        scores = found.logits[-1].sigmoid().mean(1).amax(-1)  # (B, Q)
+        if self.test_cfg['keep'] == 'best':
+            scores, keep = scores.max(-1, keepdim=True)
+            found = found.keep_queries(keep)
+        points = found.references * visual.sizes[:, None, None]
+        masks = self.mask_head(found.features, found.hs[-1:], points[-1:])[0]  # (B, T', k, h, w)
+        boxes = cxcywh_to_xyxy(found.boxes[-1])
+        for i, sample in enumerate(data_samples):
+            h, w = sample.ori_shape[:2]
+            scale = boxes.new_tensor([w, h])
+            sample.pred_instances = InstanceData(
+                scores=scores[i],
+                boxes=(boxes[i] * scale.repeat(2)).transpose(0, 1),
+                # Those that enter the last decoder layer, as the reference draws them.
+                reference_points=(found.references[-2, i] * scale).transpose(0, 1),
+                masks=masks_at_original_size(
+                    masks[i].transpose(0, 1),
+                    sample.img_shape[:2],
+                    (h, w),
+                    resize=self.test_cfg['resize'],
+                    threshold=self.test_cfg['threshold'],
+                ),
+            )
+        return data_samples
+
+
+def _channels(backbone: nn.Module) -> list[int]:
+    """Channels of the backbone's maps: what it says, or what a small frame shows."""
+    if hasattr(backbone, 'out_channels'):
+        return list(backbone.out_channels)
+    training = backbone.training
+    with torch.no_grad():
+        maps = backbone.eval()(torch.zeros(1, 3, 64, 64))
+    backbone.train(training)
+    return [x.shape[1] for x in maps]
+
+
+class VisualFeatures(NamedTuple):
+    """What is known of clips before a sentence is read; the lists begin at stride 4."""
+
+    stride4: Tensor  # raw backbone map, (B*T', C_1, h, w)
+    levels: list[Tensor]  # projected, strides 8 to 64, [(B*T', C, h_l, w_l)]
+    positions: list[Tensor]  # strides 4 to 64, [(B or 1, C, h_l, w_l)]
+    masks: list[Tensor] | None  # strides 4 to 64, [(B, h_l, w_l)], True = padded
+    sizes: Tensor  # (B, 2), width and height of the unpadded input
+
+    def repeat_clips(self, num_sentences: int) -> 'VisualFeatures':
+        """One clip for each of several sentences; B clips for B sentences stay as they are."""
+        if len(self.sizes) == num_sentences:
+            return self
+        if len(self.sizes) != 1:
+            raise ValueError(f'{num_sentences} sentences for {len(self.sizes)} clips')
+        n = num_sentences
+        return VisualFeatures(
+            self.stride4.repeat(n, 1, 1, 1),
+            [level.repeat(n, 1, 1, 1) for level in self.levels],
+            self.positions,
+            self.masks and [mask.expand(n, -1, -1) for mask in self.masks],
+            self.sizes.expand(n, -1),
+        )
+
+    def repeat_frames(self, num_frames: int) -> 'VisualFeatures':
+        """Positions and masks of every frame instead of every clip."""
+        if self.masks is None:
+            return self
+        return self._replace(
+            positions=[p.repeat_interleave(num_frames, 0) for p in self.positions],
+            masks=[mask.repeat_interleave(num_frames, 0) for mask in self.masks],
+        )
+
+
+class FoundObjects(NamedTuple):
+    """Outputs of the decoder layers, and what masks are made of."""
+
+    features: Tensor  # (B, T', C, h, w)
+    hs: Tensor  # (D, B, T', Q, C)
+    logits: Tensor  # (D, B, T', Q, K)
+    boxes: Tensor  # (D, B, T', Q, 4)
+    references: Tensor  # (D + 1, B, T', Q, 2), in [0, 1]
+
+    def keep_queries(self, keep: Tensor) -> 'FoundObjects':
+        """Only the queries of index ``keep`` (B, k), the same in all frames of a clip."""
+
+        def pick(x: Tensor) -> Tensor:
+            D, B, T, _, C = x.shape
+            index = keep[None, :, None, :, None].expand(D, B, T, -1, C)
+            return x.gather(3, index)
+
+        return FoundObjects(self.features, *(pick(x) for x in self[1:]))

@@ -1,0 +1,167 @@
+"""Where pixels meet words: early fusion and the block of the cross-modal FPN (paper section 3.2, 3.3).
+
+Letters: B clips, T frames, L words, C channels.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from referformer.registry import MODELS
+
+# Tokens of the feed-forward widened at once when no gradient is needed.
+_FFN_CHUNK = 16384
+
+
+class WordTokens(NamedTuple):
+    """What attention needs of a sentence."""
+
+    words: Tensor  # (B, L, C), the values
+    keys: Tensor  # (B, L, C), words + position
+    mask: Tensor | None  # (B, L), True = padded; None if nothing is padded
+
+
+def to_tokens(maps: Tensor, num_clips: int) -> Tensor:
+    """(B*T, C, h, w) -> (B, T*h*w, C)."""
+    BT, C, h, w = maps.shape
+    tokens = maps.reshape(num_clips, BT // num_clips, C, h * w)
+    return tokens.permute(0, 1, 3, 2).reshape(num_clips, -1, C)
+
+
+def to_maps(tokens: Tensor, size: tuple[int, int]) -> Tensor:
+    """(B, T*h*w, C) -> (B*T, C, h, w)."""
+    h, w = size
+    return tokens.reshape(-1, h, w, tokens.shape[-1]).permute(0, 3, 1, 2)
+
+
+class FeedForward(nn.Module):
+    """Linear, ReLU, linear; in chunks of tokens when gradients are off, so that the wide middle stays small."""
+
+    def __init__(self, embed_dim: int, feedforward_dim: int, dropout: float) -> None:
+        super().__init__()
+        self.linear1 = nn.Linear(embed_dim, feedforward_dim)
+        self.linear2 = nn.Linear(feedforward_dim, embed_dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., C) -> (..., C)."""
+        if torch.is_grad_enabled() or x.numel() // x.shape[-1] <= _FFN_CHUNK:
+            return self._widen(x)
+        chunks = x.flatten(0, -2).split(_FFN_CHUNK)
+        return torch.cat([self._widen(chunk) for chunk in chunks]).view(x.shape)
+
+    def _widen(self, x: Tensor) -> Tensor:
+        return self.dropout(self.linear2(self.dropout(F.relu(self.linear1(x), inplace=True))))
+
+
+@MODELS.register_module()
+class VisionLanguageFusion(BaseModule):
+    """Early fusion: every pixel is multiplied by what it reads in the sentence.
+
+    One module serves all levels. No position on the pixels, no residual, no norm.
+
+    Args:
+        embed_dim: C.
+        num_heads: Attention heads.
+    """
+
+    def __init__(
+        self, embed_dim: int = 256, num_heads: int = 8, init_cfg: dict | None = None
+    ) -> None:
+        super().__init__(init_cfg)
+        self.attn = nn.MultiheadAttention(embed_dim, num_heads, batch_first=True)
+
+    def forward(self, maps: Tensor, text: WordTokens) -> Tensor:
+        """Fuse one level, (B*T, C, h, w) -> (B*T, C, h, w)."""
+        B = text.words.shape[0]
+        tokens = to_tokens(maps, B)
+        read = self.attn(
+            tokens, text.keys, text.words, key_padding_mask=text.mask, need_weights=False
+        )[0]
+        return maps * to_maps(read, maps.shape[-2:])
+
+
+class VisionLanguageBlock(nn.Module):
+    """Self-attention over all frames on a shrunk grid, attention to the words, feed-forward; post-norm.
+
+    Args:
+        embed_dim: C.
+        num_heads: Attention heads.
+        feedforward_dim: Width of the feed-forward.
+        dropout: Dropout everywhere.
+        shrink: The self-attention runs on a grid ``shrink`` times smaller in height and width.
+    """
+
+    def __init__(
+        self, embed_dim: int, num_heads: int, feedforward_dim: int, dropout: float, shrink: int
+    ) -> None:
+        super().__init__()
+        self.shrink = shrink
+        self.self_attn = nn.MultiheadAttention(embed_dim, num_heads, dropout, batch_first=True)
+        self.word_attn = nn.MultiheadAttention(embed_dim, num_heads, dropout, batch_first=True)
+        self.ffn = FeedForward(embed_dim, feedforward_dim, dropout)
+        self.norm_self = nn.LayerNorm(embed_dim)
+        self.norm_word = nn.LayerNorm(embed_dim)
+        self.norm_ffn = nn.LayerNorm(embed_dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self, maps: Tensor, pos: Tensor, padding_mask: Tensor | None, text: WordTokens
+    ) -> Tensor:
+        """Mix one level of the FPN over frames and words.
+
+        Args:
+            maps: (B*T, C, h, w).
+            pos: Pixel encoding, (B or 1, C, h, w).
+            padding_mask: (B, h, w), True = padded; None if nothing is padded.
+            text: The sentences.
+
+        Returns:
+            (B*T, C, h, w).
+        """
+        B = text.words.shape[0]
+        size = maps.shape[-2:]
+        x = to_tokens(maps, B)
+        x = self.norm_self(x + self.dropout(self._attend_shrunk(maps, pos, padding_mask, B)))
+
+        pos = pos.flatten(2).transpose(1, 2)  # (B or 1, h*w, C), the same in every frame
+        queries = (x.unflatten(1, (-1, pos.shape[1])) + pos[:, None]).flatten(1, 2)
+        read = self.word_attn(
+            queries, text.keys, text.words, key_padding_mask=text.mask, need_weights=False
+        )[0]
+        x = self.norm_word(x + self.dropout(read))
+        x = self.norm_ffn(x + self.ffn(x))
+        return to_maps(x, size)
+
+    def _attend_shrunk(
+        self, maps: Tensor, pos: Tensor, padding_mask: Tensor | None, B: int
+    ) -> Tensor:
+        """Self-attention on every ``shrink``-th pixel, spread back bilinearly, (B, T*h*w, C)."""
+        h, w = maps.shape[-2:]
+        T = maps.shape[0] // B
+        grid = (h // self.shrink, w // self.shrink)
+        if 0 in grid:
+            raise ValueError(
+                f'a map of {h}x{w} is too small to be shrunk by {self.shrink}: '
+                f'use frames of at least 32x32 pixels'
+            )
+        values = F.interpolate(maps, grid)  # nearest
+        small_pos = F.interpolate(pos, grid)
+        queries = to_tokens((values.unflatten(0, (B, T)) + small_pos[:, None]).flatten(0, 1), B)
+        if padding_mask is not None:
+            mask = F.interpolate(padding_mask[:, None].float(), grid).bool()
+            padding_mask = mask.expand(-1, T, -1, -1).flatten(1)
+        mixed = self.self_attn(
+            queries,
+            queries,
+            to_tokens(values, B),
+            key_padding_mask=padding_mask,
+            need_weights=False,
+        )[0]
+        if self.shrink == 1:
+            return mixed
+        mixed = F.interpolate(to_maps(mixed, grid), (h, w), mode='bilinear', align_corners=False)
+        return to_tokens(mixed, B)

@@ -1,0 +1,14 @@
+from .boxes import box_area, box_iou, cxcywh_to_xyxy, generalized_box_iou, xyxy_to_cxcywh
+from .data_sample import Predictions, RVOSDataSample, TextFeatures, padding_mask
+
+__all__ = [
+    'Predictions',
+    'RVOSDataSample',
+    'TextFeatures',
+    'box_area',
+    'box_iou',
+    'cxcywh_to_xyxy',
+    'generalized_box_iou',
+    'padding_mask',
+    'xyxy_to_cxcywh',
+]

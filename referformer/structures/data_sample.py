@@ -1,0 +1,79 @@
+"""What travels between the parts: samples, encoded text, predictions, padding masks."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from mmengine.structures import BaseDataElement, InstanceData
+from torch import Tensor
+
+
+class RVOSDataSample(BaseDataElement):
+    """One clip with one expression.
+
+    Meta: ``text``, ``video_id``, ``exp_id``, ``frame_names``, ``key_frames`` (indices of the T' annotated
+    frames in the clip), ``ori_shape`` (h, w) on disk, ``img_shape`` (h, w) of the unpadded input.
+
+    ``gt_instances`` (N referred objects): ``labels (N,)``, ``boxes (N, T', 4)`` cxcywh in [0, 1],
+    ``masks (N, T', h, w)`` bool, ``valid (N, T')`` bool, True where the object is visible.
+
+    ``pred_instances`` (k kept queries): ``scores (k,)``, ``boxes (k, T', 4)`` xyxy in pixels of ``ori_shape``,
+    ``masks (k, T', H0, W0)`` bool.
+    """
+
+    @property
+    def gt_instances(self) -> InstanceData:
+        return self._gt_instances
+
+    @gt_instances.setter
+    def gt_instances(self, value: InstanceData) -> None:
+        self.set_field(value, '_gt_instances', dtype=InstanceData)
+
+    @gt_instances.deleter
+    def gt_instances(self) -> None:
+        del self._gt_instances
+
+    @property
+    def pred_instances(self) -> InstanceData:
+        return self._pred_instances
+
+    @pred_instances.setter
+    def pred_instances(self, value: InstanceData) -> None:
+        self.set_field(value, '_pred_instances', dtype=InstanceData)
+
+    @pred_instances.deleter
+    def pred_instances(self) -> None:
+        del self._pred_instances
+
+
+class TextFeatures(NamedTuple):
+    """Encoded sentences of a batch."""
+
+    words: Tensor  # (B, L, C)
+    mask: Tensor  # (B, L), True = padded word
+    sentence: Tensor  # (B, C)
+
+
+class Predictions(NamedTuple):
+    """Raw outputs of all decoder layers, the last one last."""
+
+    logits: Tensor  # (D, B, T', Q, K)
+    boxes: Tensor  # (D, B, T', Q, 4), cxcywh in [0, 1]
+    masks: Tensor  # (D, B, T', Q, h, w), logits at stride 4
+
+
+def padding_mask(sizes: Sequence[tuple[int, int]], height: int, width: int, device: torch.device) -> Tensor:
+    """Mask of padded pixels, True = padded.
+
+    Args:
+        sizes: (h, w) of the B unpadded inputs, which lie at the top left.
+        height: Padded height H.
+        width: Padded width W.
+
+    Returns:
+        Bool tensor (B, H, W).
+    """
+    h, w = torch.tensor(sizes, device=device).unbind(-1)
+    below = torch.arange(height, device=device)[None, :, None] >= h[:, None, None]
+    beside = torch.arange(width, device=device)[None, None, :] >= w[:, None, None]
+    return below | beside
