@@ -1,0 +1,24 @@
+from .functional import (
+    Boundary,
+    boundary_map,
+    boundary_measure,
+    boundary_radius,
+    boundary_score,
+    find_boundary,
+    region_similarity,
+    statistics,
+)
+from .vos_metric import ExpressionScore, VOSMetric
+
+__all__ = [
+    'Boundary',
+    'ExpressionScore',
+    'VOSMetric',
+    'boundary_map',
+    'boundary_measure',
+    'boundary_radius',
+    'boundary_score',
+    'find_boundary',
+    'region_similarity',
+    'statistics',
+]

@@ -1,0 +1,261 @@
+"""J&F of referring video object segmentation, per expression and per kind of sentence."""
+
+import csv
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import MMLogger
+
+from referformer.registry import METRICS
+
+from .functional import boundary_radius, boundary_score, find_boundary, region_similarity
+
+# Order of the rows of the table; other kinds follow in alphabetical order.
+_KINDS = ('appearance', 'motion', 'relation')
+# Scores of one expression computed twice differ by a few pixels at most.
+_SAME_SCORE = 0.01
+
+
+@dataclass(frozen=True)
+class ExpressionScore:
+    """Scores of one expression in one video, means over its frames in [0, 1]."""
+
+    video_id: str
+    exp_id: str
+    kind: str | None
+    frames: int
+    j: float
+    f: float
+    # The same prediction against another object of the video; NaN without one.
+    j_swapped: float = math.nan
+    f_swapped: float = math.nan
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What tells expressions apart: (video_id, exp_id)."""
+        return self.video_id, self.exp_id
+
+    @property
+    def jf(self) -> float:
+        """J&F against the right object."""
+        return (self.j + self.f) / 2
+
+    @property
+    def jf_swapped(self) -> float:
+        """J&F against the other object."""
+        return (self.j_swapped + self.f_swapped) / 2
+
+
+@METRICS.register_module()
+class VOSMetric(BaseMetric):
+    """Region similarity J, boundary measure F and their mean J&F, in percent.
+
+    Each expression has the mean over its frames; all expressions weigh the same. An expression
+    scored more than once (padding of the distributed sampler) counts once.
+
+    Where samples bring ``gt_control``, the masks of another object of the same video, the same
+    prediction is also scored against that object. A model that ignores the sentence scores as well
+    there: ``gap``, the J&F of the right object minus ``J&F_swapped`` over the expressions that have
+    a control, is what listening brings. One table is logged per evaluation.
+
+    Keys: ``J``, ``F``, ``J&F``; ``J&F_<kind>`` for each kind of sentence; with control masks
+    ``J_swapped``, ``F_swapped``, ``J&F_swapped``, ``gap``.
+
+    Where the dataset's metainfo has ``expected``, a list of (video_id, exp_id), every one must have
+    been scored, else the evaluation ends with a ``ValueError``.
+
+    Args:
+        tolerance: How far boundaries may lie apart, as a fraction of the frame's diagonal.
+        outfile_prefix: Write the scores of every expression to
+            ``<outfile_prefix>per_expression.csv``, replacing an earlier one.
+        kwargs: ``collect_device``, ``prefix``, ``collect_dir`` of ``BaseMetric``.
+    """
+
+    default_prefix = ''
+
+    def __init__(
+        self, tolerance: float = 0.008, outfile_prefix: str | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.tolerance = tolerance
+        self.csv_file = None
+        if outfile_prefix is not None:
+            self.csv_file = Path(f'{outfile_prefix}per_expression.csv')
+            # A folder that cannot be made fails now, not after the evaluation.
+            self.csv_file.parent.mkdir(parents=True, exist_ok=True)
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        """Reduce each sample to its scores.
+
+        Args:
+            data_batch: Not used.
+            data_samples: ``RVOSDataSample.to_dict()`` of every sample, with
+                ``pred_instances.masks`` (1, T', H0, W0), ``gt_instances.masks`` (N, T', H0, W0),
+                of which the union is the target, and optionally ``gt_control.masks``
+                (1, T', H0, W0).
+        """
+        self.results.extend(self._score(sample) for sample in data_samples)
+
+    def evaluate(self, size: int) -> dict:
+        """Collect the scores of all processes and compute the metrics; ``size`` is not used.
+
+        The base class keeps the first ``size`` results, which drops the padding of the default
+        sampler but results with the repeats of any other. Here nothing is cut off: repeats are
+        found by their key.
+        """
+        return super().evaluate(sys.maxsize)
+
+    def compute_metrics(self, results: list[ExpressionScore]) -> dict[str, float]:
+        """Average the scores, log the table and write the file."""
+        scores = self._unique(results)
+        self._check_complete(scores)
+        kinds = {s.kind for s in scores} - {None}
+        groups = {'all': scores} | {
+            kind: [s for s in scores if s.kind == kind]
+            for kind in [k for k in _KINDS if k in kinds] + sorted(kinds - {*_KINDS})
+        }
+        rows = {name: _averages(group) for name, group in groups.items()}
+        MMLogger.get_current_instance().info(_table(rows, groups))
+        if self.csv_file is not None:
+            _write_csv(self.csv_file, scores)
+        per_kind = {f'J&F_{name}': row['J&F'] for name, row in rows.items() if name != 'all'}
+        return rows['all'] | per_kind
+
+    def _score(self, sample: dict) -> ExpressionScore:
+        name = f'expression {sample["exp_id"]} of video {sample["video_id"]}'
+        gt = _masks(sample, 'gt_instances')
+        if gt is None or len(gt) == 0:
+            raise ValueError(
+                f'{name} has no annotated masks, so it cannot be scored here. A split without '
+                'annotations, like the official valid split, is scored by its server: write '
+                'a submission of its masks instead of using VOSMetric.'
+            )
+        pred = _masks(sample, 'pred_instances')
+        if pred is None or len(pred) != 1:
+            raise ValueError(
+                f'{name} needs one predicted mask per frame, pred_instances.masks (1, T, H, W), '
+                f'got {"none" if pred is None else pred.shape}. Keep the best query only.'
+            )
+        targets = [gt.any(0)]
+        control = _masks(sample, 'gt_control')
+        if control is not None and len(control) > 0:
+            targets.append(control.any(0))
+        for target in targets:
+            if target.shape != pred[0].shape:
+                raise ValueError(
+                    f'{name} has predicted masks of shape {pred[0].shape}, annotated ones of '
+                    f'{target.shape}; both must be (T, H, W) at the original size.'
+                )
+        numbers = _score_masks(pred[0], targets, self.tolerance)
+        ids = str(sample['video_id']), str(sample['exp_id'])
+        return ExpressionScore(*ids, sample.get('kind'), len(pred[0]), *numbers)
+
+    @staticmethod
+    def _unique(results: list[ExpressionScore]) -> list[ExpressionScore]:
+        """The first score of every expression, sorted by video and expression."""
+        scores: dict[tuple[str, str], ExpressionScore] = {}
+        for score in results:
+            first = scores.setdefault(score.key, score)
+            if max(abs(first.j - score.j), abs(first.f - score.f)) > _SAME_SCORE:
+                MMLogger.get_current_instance().warning(
+                    f'Expression {score.exp_id} of video {score.video_id} was scored twice, with '
+                    f'different results (J {first.j:.4f} and {score.j:.4f}); the first one counts.'
+                )
+        if not scores:
+            raise ValueError('VOSMetric has nothing to score: the dataset gave no samples.')
+        return [scores[key] for key in sorted(scores)]
+
+    def _check_complete(self, scores: list[ExpressionScore]) -> None:
+        expected = (self.dataset_meta or {}).get('expected')
+        if expected is None:
+            return
+        missing = {(str(v), str(e)) for v, e in expected} - {s.key for s in scores}
+        if missing:
+            some = ', '.join(f'{video}/{exp}' for video, exp in sorted(missing)[:5])
+            raise ValueError(
+                f'{len(missing)} of {len(expected)} expressions were not scored: {some}'
+                f'{", ..." if len(missing) > 5 else ""}. The averages would not be those of the '
+                'dataset; check that the data loader visits all of it.'
+            )
+
+
+def _masks(sample: dict, field: str) -> np.ndarray | None:
+    """Masks of one group of instances as a bool array, None where the sample has none."""
+    masks = sample.get(field, {}).get('masks')
+    if masks is None:
+        return None
+    return np.asarray(masks.cpu() if hasattr(masks, 'cpu') else masks, dtype=bool)
+
+
+def _score_masks(pred: np.ndarray, targets: Sequence[np.ndarray], tolerance: float) -> list[float]:
+    """J and F of ``pred`` (T, H, W) against each target, one pair of numbers after the other."""
+    T, H, W = pred.shape
+    radius = boundary_radius(H, W, tolerance)
+    pred_boundaries = [find_boundary(mask, radius) for mask in pred]
+    numbers = []
+    for target in targets:
+        numbers.append(float(region_similarity(pred, target).mean()))
+        boundaries = (find_boundary(mask, radius) for mask in target)
+        numbers.append(sum(map(boundary_score, pred_boundaries, boundaries)) / T)
+    return numbers
+
+
+def _averages(scores: list[ExpressionScore]) -> dict[str, float]:
+    """Means over expressions in percent; those of the swapped scores only where there are any."""
+
+    def mean(values: list[float]) -> float:
+        return 100 * sum(values) / len(values)
+
+    row = {
+        'J': mean([s.j for s in scores]),
+        'F': mean([s.f for s in scores]),
+        'J&F': mean([s.jf for s in scores]),
+    }
+    controlled = [s for s in scores if not math.isnan(s.j_swapped)]
+    if controlled:
+        row |= {
+            'J_swapped': mean([s.j_swapped for s in controlled]),
+            'F_swapped': mean([s.f_swapped for s in controlled]),
+            'J&F_swapped': mean([s.jf_swapped for s in controlled]),
+            'gap': mean([s.jf - s.jf_swapped for s in controlled]),
+        }
+    return row
+
+
+def _table(rows: dict[str, dict[str, float]], groups: dict[str, list[ExpressionScore]]) -> str:
+    """The averages as text, a row for each group of expressions."""
+    columns = ('J', 'F', 'J&F', 'J&F_swapped', 'gap')
+    width = max(map(len, rows))
+    lines = [
+        ' '.join([f'{"":{width}}', *(f'{c.replace("_swapped", " swapped"):>11}' for c in columns)])
+        + ' expressions'
+    ]
+    for name, row in rows.items():
+        cells = (f'{row[c]:11.2f}' if c in row else f'{"-":>11}' for c in columns)
+        lines.append(' '.join([f'{name:{width}}', *cells, f'{len(groups[name]):11}']))
+    scores = groups['all']
+    uncontrolled = sum(math.isnan(s.j_swapped) for s in scores)
+    if 0 < uncontrolled < len(scores):
+        lines.append(f'{uncontrolled} expressions without a control: not in J&F swapped and gap.')
+    return '\n'.join(['Scores in percent, means over expressions', *lines])
+
+
+def _write_csv(path: Path, scores: list[ExpressionScore]) -> None:
+    """Write one line per expression, in percent, under a temporary name first."""
+    header = ['video_id', 'exp_id', 'kind', 'frames', 'J', 'F', 'J&F']
+    header += ['J_swapped', 'F_swapped', 'J&F_swapped']
+    temporary = path.with_name(f'{path.name}.tmp')
+    with temporary.open('w', newline='') as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        for s in scores:
+            numbers = (s.j, s.f, s.jf, s.j_swapped, s.f_swapped, s.jf_swapped)
+            cells = ('' if math.isnan(x) else f'{100 * x:.4f}' for x in numbers)
+            writer.writerow([s.video_id, s.exp_id, s.kind or '', s.frames, *cells])
+    temporary.replace(path)
