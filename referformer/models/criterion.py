@@ -49,6 +49,8 @@ class ReferFormerCriterion(BaseModule):
     def forward(self, predictions: Predictions, targets: Targets) -> dict[str, Tensor]:
         """Weighted losses: ``loss_cls`` ... of the last layer, ``d0.loss_cls`` ... of the earlier ones."""
         predictions = Predictions(*(x.float() for x in predictions))
+        if predictions.logits.shape[-1] == 1:  # referred or not, whatever the category
+            targets = targets._replace(labels=torch.zeros_like(targets.labels))
         query = self.matcher(predictions, targets)  # (D, B)
         num_boxes = targets.valid.sum().float()
         if get_world_size() > 1:
@@ -79,7 +81,9 @@ class ReferFormerCriterion(BaseModule):
         boxes = predictions.boxes.gather(3, chosen[..., None, None].expand(-1, -1, -1, 1, 4))
         boxes = boxes[:, :, :, 0]
         layer, clip = torch.meshgrid(
-            torch.arange(D, device=query.device), torch.arange(B, device=query.device), indexing='ij'
+            torch.arange(D, device=query.device),
+            torch.arange(B, device=query.device),
+            indexing='ij',
         )
         masks = predictions.masks[layer, clip, :, query].flatten(2)  # (D, B, T*h*w)
         truth = targets.masks.flatten(1).float()

@@ -19,7 +19,9 @@ from .vision_language import VisionLanguageBlock, WordTokens
 class FPNStage(nn.Module):
     """One level: lateral convolution, vision-language block, addition of the coarser level, 3x3 convolution."""
 
-    def __init__(self, in_channels: int, embed_dim: int, num_groups: int, **block: int | float) -> None:
+    def __init__(
+        self, in_channels: int, embed_dim: int, num_groups: int, **block: int | float
+    ) -> None:
         super().__init__()
         self.lateral = nn.Sequential(
             nn.Conv2d(in_channels, embed_dim, 1, bias=False), nn.GroupNorm(num_groups, embed_dim)

@@ -60,7 +60,10 @@ class ClipPreprocessor(BaseDataPreprocessor):
         H, W = (
             -(-max(clip.shape[axis] for clip in clips) // divisor) * divisor for axis in (-2, -1)
         )
-        return {'inputs': torch.stack([self._prepare(c, H, W) for c in clips]), 'data_samples': samples}
+        return {
+            'inputs': torch.stack([self._prepare(c, H, W) for c in clips]),
+            'data_samples': samples,
+        }
 
     def _prepare(self, clip: Tensor, height: int, width: int) -> Tensor:
         clip = clip.float().div_(255).sub_(self.mean).div_(self.std)

@@ -23,7 +23,9 @@ class DecoderOutput(NamedTuple):
 
     hs: Tensor  # (D, BT, Q, C)
     boxes: Tensor  # (D, BT, Q, 4), cxcywh in [0, 1]
-    references: Tensor  # (D + 1, BT, Q, 2): first those entering layer 0, then those after each layer
+    references: (
+        Tensor  # (D + 1, BT, Q, 2): first those entering layer 0, then those after each layer
+    )
 
 
 def inverse_sigmoid(x: Tensor) -> Tensor:
@@ -171,7 +173,9 @@ class DeformableTransformer(BaseModule):
         self.level_embed = nn.Parameter(torch.empty(num_levels, embed_dim))
         self.reference_points = nn.Linear(embed_dim, 2)
         num_heads_box = num_decoder_layers if with_box_refine else 1
-        self.box_heads = nn.ModuleList(MLP(embed_dim, embed_dim, 4, 3) for _ in range(num_heads_box))
+        self.box_heads = nn.ModuleList(
+            MLP(embed_dim, embed_dim, 4, 3) for _ in range(num_heads_box)
+        )
 
     def init_weights(self) -> None:
         """Xavier; the first boxes lie on the reference points with sides of sigmoid(-2) = 0.12."""
@@ -211,10 +215,7 @@ class DeformableTransformer(BaseModule):
         shapes = [tuple(level.shape[-2:]) for level in levels]
         x = torch.cat([level.flatten(2).transpose(1, 2) for level in levels], 1)  # (BT, S, C)
         pos = torch.cat(
-            [
-                p.flatten(2).transpose(1, 2) + self.level_embed[i]
-                for i, p in enumerate(positions)
-            ],
+            [p.flatten(2).transpose(1, 2) + self.level_embed[i] for i, p in enumerate(positions)],
             1,
         )
         mask, ratios = None, x.new_ones(1, len(levels), 2)
@@ -287,8 +288,6 @@ def _pixel_references(shapes: list[tuple[int, int]], ratios: Tensor) -> Tensor:
         x = torch.arange(w, device=ratios.device) + 0.5
         y = y[None] / (ratios[:, None, level, 1] * h)
         x = x[None] / (ratios[:, None, level, 0] * w)
-        grid = torch.stack(
-            (x[:, None, :].expand(-1, h, -1), y[:, :, None].expand(-1, -1, w)), -1
-        )
+        grid = torch.stack((x[:, None, :].expand(-1, h, -1), y[:, :, None].expand(-1, -1, w)), -1)
         points.append(grid.flatten(1, 2))
     return torch.cat(points, 1)[:, :, None] * ratios[:, None]

@@ -118,7 +118,8 @@ class ReferFormer(BaseModel):
 
     def loss(self, inputs: Tensor, data_samples: list[RVOSDataSample]) -> dict[str, Tensor]:
         """Losses of all decoder layers."""
-        targets = stack_targets(data_samples, inputs.shape[-2:])
+        num_classes = self.class_heads[0].out_features
+        targets = stack_targets(data_samples, inputs.shape[-2:], num_classes)
         predictions = self(inputs, data_samples, mode='tensor')
         return self.criterion(predictions, targets)
 
@@ -179,7 +180,9 @@ class ReferFormer(BaseModel):
         )
         heads = self.class_heads
         logits = [heads[i % len(heads)](x) for i, x in enumerate(output.hs)]
-        references = output.references.detach() if self.transformer.with_box_refine else output.references
+        references = (
+            output.references.detach() if self.transformer.with_box_refine else output.references
+        )
         clip = (1, (B, T))
         return FoundObjects(
             features=features.unflatten(0, (B, T)),
@@ -201,7 +204,10 @@ class ReferFormer(BaseModel):
         """Fill ``pred_instances``: of the best query of the clip, or of all queries (``test_cfg``).
 
         The choice depends on class scores alone (paper section 3.5), so only kept queries get masks.
+        A batch of sentences about one clip sees the clip once.
         """
+        if all(_same_clip(sample, data_samples[0]) for sample in data_samples[1:]):
+            inputs = inputs[:1]
         visual = self.see(inputs, data_samples).repeat_clips(len(data_samples))
         text = self.text_encoder([sample.text for sample in data_samples])
         found = self.find(visual, text)
@@ -231,13 +237,19 @@ class ReferFormer(BaseModel):
         return data_samples
 
 
+def _same_clip(a: RVOSDataSample, b: RVOSDataSample) -> bool:
+    keys = ('video_id', 'frame_names', 'key_frames', 'img_shape')
+    return a.get('video_id') is not None and all(a.get(key) == b.get(key) for key in keys)
+
+
 def _channels(backbone: nn.Module) -> list[int]:
     """Channels of the backbone's maps: what it says, or what a small frame shows."""
     if hasattr(backbone, 'out_channels'):
         return list(backbone.out_channels)
     training = backbone.training
+    backbone.eval()
     with torch.no_grad():
-        maps = backbone.eval()(torch.zeros(1, 3, 64, 64))
+        maps = backbone(torch.zeros(1, 3, 64, 64))
     backbone.train(training)
     return [x.shape[1] for x in maps]
 

@@ -62,7 +62,9 @@ class Predictions(NamedTuple):
     masks: Tensor  # (D, B, T', Q, h, w), logits at stride 4
 
 
-def padding_mask(sizes: Sequence[tuple[int, int]], height: int, width: int, device: torch.device) -> Tensor:
+def padding_mask(
+    sizes: Sequence[tuple[int, int]], height: int, width: int, device: torch.device
+) -> Tensor:
     """Mask of padded pixels, True = padded.
 
     Args:

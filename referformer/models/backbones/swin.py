@@ -161,7 +161,8 @@ class VideoSwin(BaseModule):
         self.out_channels = [embed_dim * 2**i for i in range(len(depths))]
         self.patch_embed = nn.Conv2d(3, embed_dim, 4, stride=4)
         self.patch_norm = nn.LayerNorm(embed_dim)
-        rates = iter(torch.linspace(0, drop_path, sum(depths)).tolist())
+        last = max(sum(depths) - 1, 1)
+        rates = iter([drop_path * i / last for i in range(sum(depths))])
         self.stages = nn.ModuleList(
             nn.ModuleList(
                 SwinBlock(dim, self.window, heads, mlp_ratio, next(rates)) for _ in range(depth)
@@ -227,9 +228,7 @@ class Swin(VideoSwin):
     takes_clips = False
 
     def __init__(self, window: int = 7, **options: object) -> None:
-        super().__init__(
-            window=(1, window, window), out_norms=True, shrink_window=False, **options
-        )
+        super().__init__(window=(1, window, window), out_norms=True, shrink_window=False, **options)
 
 
 def _split(x: Tensor, window: Size) -> Tensor:
