@@ -165,9 +165,7 @@ def _read_clip(paths: Sequence[Path], read: Callable[[Path], np.ndarray]) -> np.
 
 
 @lru_cache(maxsize=2)  # the frames and the masks of one clip
-def _read_kept_clip(
-    paths: tuple[Path, ...], read: Callable[[Path], np.ndarray]
-) -> np.ndarray:
+def _read_kept_clip(paths: tuple[Path, ...], read: Callable[[Path], np.ndarray]) -> np.ndarray:
     clip = _read_clip(paths, read)
     clip.flags.writeable = False
     return clip
