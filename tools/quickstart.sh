@@ -1,0 +1,130 @@
+#!/usr/bin/env bash
+# From a bare clone to a model that follows sentences: set-up, data, training, test, a video.
+set -uo pipefail
+
+usage() {
+  cat <<'TEXT'
+Usage: bash tools/quickstart.sh [--venv DIR] [--fresh] [--setup-only]
+  --venv DIR     the virtual environment (default: .venv at the repository root; made where absent)
+  --fresh        train, test and infer again; earlier results move to work_dirs/quickstart/previous/
+  --setup-only   stop when the environment stands
+What an earlier run finished is used again where the code and the data it was made from are unchanged;
+otherwise it is moved to work_dirs/quickstart/previous/ and made anew. Nothing is deleted.
+TEXT
+}
+
+here=$(dirname "${BASH_SOURCE[0]}")
+# shellcheck source=tools/setup/common.sh
+source "$here/setup/common.sh"
+# shellcheck source=tools/setup/environment.sh
+source "$here/setup/environment.sh"
+
+FRESH='' SETUP_ONLY=''
+while (($#)); do
+  case $1 in
+    --venv) use_venv "${2:?--venv needs a folder}"; shift 2 ;;
+    --fresh) FRESH=1; shift ;;
+    --setup-only) SETUP_ONLY=1; shift ;;
+    -h | --help) usage; exit 0 ;;
+    *) usage >&2; fail "unknown argument '$1'" 'see the usage above' ;;
+  esac
+done
+
+RUN=work_dirs/quickstart
+DATA=data/synthetic
+CONFIG=configs/referformer_vswin-micro_synthetic.py
+cd "$REPO" || exit 1
+
+# stage NAME TITLE KEY OUTPUT run_step|run_step_live COMMAND...: makes OUTPUT, or says that it is
+# used again.
+stage() {
+  local stamp=$RUN/done/$1 title=$2 key=$3 output=$4 how=$5
+  shift 5
+  if [ -z "$FRESH" ] && [ -e "$output" ] && stamp_matches "$stamp" "$key"; then
+    begin_step "$title" ''
+    NOTE="using $output of an earlier run: what it was made from has not changed"
+    end_step 0 quiet
+    return
+  fi
+  rm -f "$stamp"
+  set_aside "$output"
+  "$how" "$title" 'read the message above; the same command then goes on from this step' "$@"
+  write_stamp "$stamp" "$key"
+}
+
+set_aside() {  # set_aside PATH: what is there moves to previous/
+  if [ -e "$1" ]; then
+    local kept
+    kept=$RUN/previous/$(date +%Y%m%d_%H%M%S)/$(basename "$1")
+    if ! mkdir -p "$(dirname "$kept")" || ! mv "$1" "$kept"; then
+      fail "cannot move $1 to $kept" 'make the folder writable'
+    fi
+    echo "      $1 of an earlier run is kept as $kept" | tee -a "$LOG"
+  fi
+}
+
+last_checkpoint() { cat "$RUN/train/last_checkpoint"; }
+
+infer() {
+  local sentences=() line
+  while IFS= read -r line; do sentences+=("$line"); done <"$RUN/example.txt"
+  "$PY" tools/infer.py "$RUN/example.mp4" "${sentences[@]}" --config "$CONFIG" \
+    --checkpoint "$(last_checkpoint)" --out "$RUN/infer"
+}
+
+report() {
+  "$PY" tools/analysis_tools/plot_curve.py "$RUN/train" "$RUN/curve.png" --overwrite &&
+    "$PY" tools/setup/quickstart_report.py "$RUN"
+}
+
+check_machine
+start_log "$REPO/$RUN/log.txt"
+describe_machine
+problem=$(compiler_problem)
+if [ -n "$problem" ]; then
+  warn "$problem: deformable attention runs in its slower PyTorch form." \
+    "To change that, $COMPILER_REMEDY"
+fi
+
+STEPS=$((ENVIRONMENT_STEPS + 6))
+if [ -n "$SETUP_ONLY" ]; then STEPS=$ENVIRONMENT_STEPS; fi
+environment_steps
+unlock_environment
+if [ -n "$SETUP_ONLY" ]; then
+  echo "quickstart.sh: the environment stands in $VENV ($(duration "$SECONDS"))"
+  exit 0
+fi
+
+if [ -e "$DATA" ] && [ ! -e "$RUN/done/data" ]; then
+  begin_step "Data in $DATA" ''
+  NOTE='found there, not made by this script: used as it is'
+  end_step 0 quiet
+else
+  # --fresh is about the model: the data stay where their generator is the same.
+  fresh=$FRESH FRESH=''
+  stage data "Data in $DATA" "$(key_of tools/dataset_tools referformer/datasets/synthetic)" \
+    "$DATA" run_step_live "$PY" tools/dataset_tools/make_synthetic.py "$DATA" \
+    --workers "$(getconf _NPROCESSORS_ONLN)" --preview "$RUN/data.png"
+  FRESH=$fresh
+fi
+
+data_key=$(key_of "$DATA/meta_expressions" "$DATA/train/meta.json" "$DATA/valid/meta.json")
+code_key="$(key_of referformer configs csrc) $(cat "$STAMPS/constraints.txt") $data_key"
+stage train 'Training from scratch (at most 12 minutes on 2 cores)' \
+  "$(key_of tools/train.py) $code_key" "$RUN/train" \
+  run_step_live "$PY" tools/train.py "$CONFIG" --work-dir "$RUN/train"
+
+result_key="$(cat "$RUN/done/train") $(key_of "$(last_checkpoint)")"
+stage test 'Test on the held-out videos' "$(key_of tools/test.py) $result_key" "$RUN/test" \
+  run_step_live "$PY" tools/test.py "$CONFIG" "$(last_checkpoint)" \
+  --work-dir "$RUN/test" --out "$RUN/test/metrics.json" --show-dir "$RUN/test/pictures"
+
+stage video 'A held-out video as a file' \
+  "$(key_of tools/setup/example_video.py) $data_key" "$RUN/example.mp4" \
+  run_step "$PY" tools/setup/example_video.py "$DATA" "$RUN/example.mp4"
+
+stage infer 'Sentences on that video' \
+  "$(key_of tools/infer.py "$RUN/example.mp4") $result_key" "$RUN/infer" run_step_live infer
+
+run_step_live 'Results' "read $LOG" report
+echo "quickstart.sh: done in $(duration "$SECONDS") (log: $LOG)"

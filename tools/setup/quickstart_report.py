@@ -1,0 +1,67 @@
+"""Print what the quickstart measured, as a table, and which pictures to look at."""
+
+import argparse
+import json
+from pathlib import Path
+
+from referformer.cli import user_errors
+
+# What a row says, and what its metrics have behind their name.
+ROWS = {
+    'the object that the sentence means': '',
+    '  sentences about appearance': '_appearance',
+    '  sentences about motion': '_motion',
+    '  sentences about relations': '_relation',
+    'another object of the same video': '_swapped',
+}
+PICTURES = {
+    'data': 'data.png',
+    'training curve': 'curve.png',
+    'test, predictions beside the truth': 'test/pictures/**/*.png',
+    'sentences on a video': 'infer/contact_sheet.png',
+    'the same as a video': 'infer/overlay.*',
+}
+
+
+def table(metrics: dict[str, float | None]) -> str:
+    """Lay out the scores of tools/test.py, in percent; '-' where there is none.
+
+    Args:
+        metrics: The "metrics" that ``tools/test.py --out`` writes.
+    """
+    # A config may give its metric a prefix: vos/J&F.
+    metrics = {name.rsplit('/')[-1]: value for name, value in metrics.items()}
+
+    def cell(name: str) -> str:
+        value = metrics.get(name)
+        return f'{"-" if value is None else format(value, ".1f"):>8}'
+
+    columns = ('J', 'F', 'J&F')
+    lines = [f'{"Held-out videos, masks compared with":38}' + ''.join(f'{c:>8}' for c in columns)]
+    for text, suffix in ROWS.items():
+        lines.append(f'{text:38}' + ''.join(cell(column + suffix) for column in columns))
+    lines.append(f'{"difference (points)":38}{"":16}{cell("gap")}')
+    rule = '-' * len(lines[0])
+    return '\n'.join([rule, lines[0], rule, *lines[1:], rule])
+
+
+@user_errors()
+def main() -> None:
+    """Read the arguments and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('run_dir', type=Path, help='work folder of the quickstart')
+    run_dir = parser.parse_args().run_dir
+    result = run_dir / 'test' / 'metrics.json'
+    if not result.is_file():
+        raise FileNotFoundError(f'{result} not found; run the quickstart again')
+    result = json.loads(result.read_text())
+    print(table(result['metrics']))
+    print(f'Checkpoint: {result["checkpoint"]}')
+    print('Pictures to look at:')
+    for what, pattern in PICTURES.items():
+        for path in sorted(run_dir.glob(pattern))[:3]:
+            print(f'  {path}  ({what})')
+
+
+if __name__ == '__main__':
+    main()
