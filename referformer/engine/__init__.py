@@ -1,0 +1,19 @@
+"""What training and testing need beyond MMEngine."""
+
+from .checkpoint import load_checkpoint, read_checkpoint
+from .hooks import EpochSeedHook, InvalidLossHook, MatchingCheckpointHook, SafeCheckpointHook
+from .optim_wrapper import BFloat16OptimWrapper
+from .samplers import VideoBatchSampler
+from .visualization_hook import VisualizationHook
+
+__all__ = [
+    'BFloat16OptimWrapper',
+    'EpochSeedHook',
+    'InvalidLossHook',
+    'MatchingCheckpointHook',
+    'SafeCheckpointHook',
+    'VideoBatchSampler',
+    'VisualizationHook',
+    'load_checkpoint',
+    'read_checkpoint',
+]

@@ -1,0 +1,240 @@
+"""Checkpoints that cannot run code, are never half-written, and belong to the model they load.
+
+Importing this module makes MMEngine read local files through :func:`read_checkpoint` too
+(``load_from``, ``resume``, ``init_cfg``): its own reader falls back to unpickling freely when a
+file holds more than tensors.
+"""
+
+import os
+import re
+import tempfile
+from argparse import Namespace
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.logging import HistoryBuffer
+from mmengine.model import is_model_wrapper
+from mmengine.runner import CheckpointLoader
+from torch import Tensor, nn
+
+_LISTED = 10  # keys of each kind that a message spells out
+
+
+def read_checkpoint(path: str | Path, map_location: Any = 'cpu') -> dict:
+    """Read a ``.pth`` or ``.safetensors`` file without running anything that is in it.
+
+    Args:
+        path: The file. A ``.safetensors`` file becomes ``dict(state_dict=..., meta=...)``.
+        map_location: As in ``torch.load``.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is truncated, is no checkpoint, or asks for functions or classes beyond
+            what the checkpoints of MMEngine and of the official ReferFormer consist of.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f'checkpoint {path} does not exist; check the path')
+    read = _read_safetensors if path.suffix == '.safetensors' else _read_pickle
+    checkpoint = read(path, map_location)
+    if not isinstance(checkpoint, dict):
+        raise ValueError(
+            f'{path} holds a {type(checkpoint).__name__}, not a checkpoint; '
+            "expected a dict of tensors, or a dict with the key 'state_dict'"
+        )
+    return checkpoint
+
+
+def load_checkpoint(model: nn.Module, path: str | Path, strict: bool = True) -> dict:
+    """Load the weights of ``path`` into ``model`` and return the checkpoint's meta information.
+
+    Args:
+        model: Its own device and dtype are kept.
+        path: A ``.pth`` or ``.safetensors`` file, see :func:`read_checkpoint`.
+        strict: Refuse a checkpoint whose keys or shapes are not the model's. Otherwise what fits is
+            loaded.
+
+    Raises:
+        ValueError: The checkpoint belongs to another architecture. The model is unchanged then.
+    """
+    checkpoint = read_checkpoint(path)
+    model = model.module if is_model_wrapper(model) else model
+    state = state_dict_of(checkpoint, path)
+    expected = model.state_dict()
+    if strict:
+        check_keys(expected, checkpoint, path)
+    fitting = {k: v for k, v in state.items() if k in expected and v.shape == expected[k].shape}
+    model.load_state_dict(fitting, strict=False)
+    return dict(checkpoint.get('meta') or {})
+
+
+def state_dict_of(checkpoint: Mapping, path: str | Path) -> dict[str, Tensor]:
+    """The weights in a checkpoint, without the prefix of ``DistributedDataParallel``.
+
+    Args:
+        checkpoint: What :func:`read_checkpoint` returned for ``path``.
+        path: Named in the message.
+
+    Raises:
+        ValueError: It holds something else.
+    """
+    state = checkpoint.get('state_dict', checkpoint)
+    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise ValueError(
+            f"{path} holds no weights: expected tensors by name, or under the key 'state_dict', "
+            f'got the keys {_first(map(str, checkpoint))}'
+        )
+    return {re.sub(r'^module\.', '', name): value for name, value in state.items()}
+
+
+def check_keys(
+    expected: Mapping[str, Tensor],
+    checkpoint: Mapping,
+    path: str | Path,
+    fresh: Iterable[str] = (),
+) -> None:
+    """Refuse a checkpoint of another architecture, naming what differs both ways.
+
+    Args:
+        expected: The model's ``state_dict()``.
+        checkpoint: What :func:`read_checkpoint` returned for ``path``.
+        path: Named in the message.
+        fresh: Regular expressions of parameters that ``checkpoint`` need not have.
+
+    Raises:
+        ValueError: Keys or shapes differ.
+    """
+    found = state_dict_of(checkpoint, path)
+    # MMEngine ignores these counters of BatchNorm too: many published backbones lack them.
+    optional = re.compile('|'.join([r'\.num_batches_tracked$', *fresh]))
+    missing = [k for k in expected if k not in found and not optional.search(k)]
+    unknown = [k for k in found if k not in expected]
+    reshaped = [
+        f'{k} ({tuple(found[k].shape)} in the file, {tuple(expected[k].shape)} in the model)'
+        for k in expected
+        if k in found and found[k].shape != expected[k].shape
+    ]
+    if not (missing or unknown or reshaped):
+        return
+    trained_as = (checkpoint.get('meta') or {}).get('experiment_name')
+    raise ValueError(
+        '\n'.join(
+            [
+                f'{path} belongs to another architecture than the model of the config:',
+                f'  {len(missing)} keys of the model are missing in the file: {_first(missing)}',
+                f'  {len(unknown)} keys of the file are not in the model: {_first(unknown)}',
+                f'  {len(reshaped)} keys differ in shape: {_first(reshaped)}',
+                'Use the config the checkpoint was trained with'
+                + (f' (it says: {trained_as}).' if trained_as else '.'),
+            ]
+        )
+    )
+
+
+def atomic_write(path: str | Path, content: bytes) -> None:
+    """Write ``path`` whole or not at all: under a temporary name first, then renamed."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(prefix=f'.{path.name}.', dir=path.parent)
+    try:
+        with os.fdopen(descriptor, 'wb') as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp's files are private
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+@CheckpointLoader.register_scheme(prefixes='', force=True)
+def load_from_local(filename: str, map_location: Any = None) -> dict:
+    """MMEngine's reader of local files, replaced by :func:`read_checkpoint`."""
+    return read_checkpoint(filename, map_location)
+
+
+def _read_safetensors(path: Path, map_location: Any) -> dict:
+    from safetensors import SafetensorError, safe_open
+
+    device = 'cpu' if map_location is None else str(map_location)
+    try:
+        with safe_open(path, framework='pt', device=device) as file:
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return {'state_dict': state, 'meta': file.metadata() or {}}
+    except SafetensorError as error:
+        raise ValueError(_unreadable(path, error)) from error
+
+
+def _read_pickle(path: Path, map_location: Any) -> Any:
+    try:
+        with torch.serialization.safe_globals(_safe_globals()):
+            return torch.load(path, map_location=map_location, weights_only=True)
+    except (torch.OutOfMemoryError, OSError):
+        raise
+    except Exception as error:  # whatever damaged bytes bring about
+        wanted = re.search(r'GLOBAL (\S+)|function (<.*?>)', str(error))
+        if wanted is None:
+            raise ValueError(_unreadable(path, error)) from error
+        raise ValueError(
+            f'{path} was not loaded: besides tensors and numbers it wants '
+            f'{wanted[1] or wanted[2]}, which could run code on this machine. '
+            'Ask its author for plain weights (.safetensors, or a saved state_dict).'
+        ) from error
+
+
+def _safe_globals() -> list[Callable | tuple[Callable, str]]:
+    """What training checkpoints hold besides tensors: MMEngine's logs, ``argparse`` options.
+
+    ``getattr`` is how pickle spells the four functions every ``HistoryBuffer`` refers to; it is
+    replaced by a function that gives these and nothing else.
+    """
+    multiarray = np._core.multiarray if hasattr(np, '_core') else np.core.multiarray
+    dtypes = {
+        type(np.dtype(code)) for code in ['?', 'U', *np.typecodes['AllInteger'], 'e', 'f', 'd']
+    }
+    return [
+        *dtypes,
+        np.dtype,
+        np.ndarray,
+        *(
+            (getattr(multiarray, name), f'numpy.{core}.multiarray.{name}')
+            for name in ('_reconstruct', 'scalar')
+            for core in ('core', '_core')  # numpy 1 and 2
+        ),
+        HistoryBuffer,
+        (_history_buffer_method, 'builtins.getattr'),
+        Namespace,
+    ]
+
+
+def _history_buffer_method(owner: Any, name: str) -> Callable:
+    if owner is not HistoryBuffer or name not in ('min', 'max', 'current', 'mean'):
+        raise ValueError(f'unsupported GLOBAL getattr({owner!r}, {name!r})')
+    return getattr(owner, name)
+
+
+def _unreadable(path: Path, error: Exception) -> str:
+    return (
+        f'{path} ({path.stat().st_size} bytes) cannot be read as a checkpoint: it is truncated, or '
+        f'is no {path.suffix or ".pth"} file ({_first_line(error)}). Copy or download it again.'
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _first(names: Iterable[str]) -> str:
+    names = list(names)
+    more = f', ... and {len(names) - _LISTED} more' if len(names) > _LISTED else ''
+    return (', '.join(names[:_LISTED]) or 'none') + more
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

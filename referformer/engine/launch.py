@@ -1,0 +1,86 @@
+"""What train.py and test.py do before MMEngine's Runner takes over."""
+
+import os
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.device import utils as device_utils
+
+LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
+
+
+def load_config(
+    path: str | Path, options: dict | None = None, work_dir: str | None = None
+) -> Config:
+    """Read a config file, apply ``--cfg-options``, and settle the folder for logs and checkpoints.
+
+    Args:
+        path: A Python config.
+        options: Overrides by dotted key.
+        work_dir: Wins over the config's ``work_dir``; default ``./work_dirs/<name of the config>``.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It cannot be read.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f'config {path} does not exist; the configs are in configs/')
+    try:
+        cfg = Config.fromfile(str(path))
+        cfg.merge_from_dict(options or {})
+    except Exception as error:  # a config is Python: anything can go wrong in it
+        raise ValueError(f'config {path}: {type(error).__name__}: {error}') from error
+    cfg.work_dir = work_dir or cfg.get('work_dir') or str(Path('work_dirs') / path.stem)
+    return cfg
+
+
+def choose_device(name: str) -> None:
+    """Make MMEngine use this device.
+
+    Args:
+        name: 'cpu', 'cuda', 'cuda:1', ...; with 'auto' it takes a GPU where there is one.
+
+    Raises:
+        ValueError: This machine has no such device.
+    """
+    if name == 'auto':
+        return
+    from ..apis import check_device
+
+    device = torch.device(check_device(name))
+    # The Runner has no argument for the device: it asks mmengine.device, which decides at import.
+    device_utils.DEVICE = device.type
+    if device.index is not None:
+        torch.cuda.set_device(device)
+
+
+def set_up_launcher(cfg: Config, launcher: str, local_rank: int | None = None) -> None:
+    """Prepare ``cfg`` for one of ``LAUNCHERS``; without a GPU the processes talk through gloo.
+
+    Raises:
+        ValueError: The processes were not started by this launcher, or it needs GPUs.
+    """
+    cfg.launcher = launcher
+    if local_rank is not None:
+        os.environ.setdefault('LOCAL_RANK', str(local_rank))
+    if launcher == 'none':
+        return
+    if launcher == 'pytorch' and not {'RANK', 'LOCAL_RANK', 'WORLD_SIZE'} <= set(os.environ):
+        raise ValueError(
+            '--launcher pytorch needs RANK, LOCAL_RANK and WORLD_SIZE in the environment; '
+            'start it with tools/dist_train.sh, tools/dist_test.sh or torchrun'
+        )
+    if device_utils.get_device() != 'cpu':
+        return
+    if launcher != 'pytorch':
+        raise ValueError(f'--launcher {launcher} needs GPUs, this machine has none; use pytorch')
+    # MMEngine's own set-up asks for a CUDA device per process, in init_dist and the model wrapper.
+    torch.distributed.init_process_group('gloo')
+    cfg.model_wrapper_cfg = {
+        'type': 'MMDistributedDataParallel',
+        'device_ids': None,
+        'broadcast_buffers': False,
+        'find_unused_parameters': cfg.get('find_unused_parameters', False),
+    }

@@ -1,0 +1,149 @@
+"""Exact resume, safe and matching checkpoints, invalid losses: each in a short training."""
+
+import os
+import shutil
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
+from toy_project import write_config
+
+from referformer.engine import read_checkpoint
+from referformer.engine.hooks import InvalidLossHook, SafeCheckpointHook
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def quick_runner(monkeypatch):
+    monkeypatch.setattr(Runner, '_log_env', lambda self, env_cfg: None)
+
+
+def run(folder, name, extra='', without=None, **overrides):
+    """Train the toy model in ``folder/name`` and return that folder."""
+    cfg = Config.fromfile(str(write_config(folder, name, extra)))
+    cfg.default_hooks.pop(without, None)
+    cfg.merge_from_dict(overrides)
+    cfg.work_dir = str(folder / name)
+    Runner.from_cfg(cfg).train()
+    return folder / name
+
+
+def same_weights(first, second):
+    first, second = (read_checkpoint(path)['state_dict'] for path in (first, second))
+    return all(torch.equal(first[key], second[key]) for key in first)
+
+
+@pytest.mark.parametrize('num_workers', [0, 1])
+def test_resumed_training_equals_the_uninterrupted_one(tmp_path, num_workers):
+    extra = f'train_dataloader.update(num_workers={num_workers}, persistent_workers=False)\n'
+    straight = run(tmp_path, 'straight', extra)
+    (tmp_path / 'resumed').mkdir()
+    shutil.copy(straight / 'epoch_1.pth', tmp_path / 'resumed')
+    start = str(tmp_path / 'resumed' / 'epoch_1.pth')
+    resumed = run(tmp_path, 'resumed', extra, load_from=start, resume=True)
+    assert not same_weights(straight / 'epoch_1.pth', straight / 'epoch_2.pth')
+    assert same_weights(straight / 'epoch_2.pth', resumed / 'epoch_2.pth')
+
+
+def test_exact_resume_needs_the_seed_hook(tmp_path):
+    """Validation draws random numbers between the epochs; the resumed run does not repeat it."""
+    straight = run(tmp_path, 'straight', without='epoch_seed')
+    start = str(straight / 'epoch_1.pth')
+    resumed = run(tmp_path, 'resumed', without='epoch_seed', load_from=start, resume=True)
+    assert not same_weights(straight / 'epoch_2.pth', resumed / 'epoch_2.pth')
+
+
+def test_workers_draw_new_noise_in_every_epoch(tmp_path):
+    log = tmp_path / 'noise.txt'
+    run(
+        tmp_path,
+        'workers',
+        'train_dataloader.update(num_workers=1)\n',
+        **{'train_dataloader.dataset.log': str(log)},
+    )
+    noise = [line.split()[1] for line in log.read_text().splitlines()]
+    assert len(noise) == 16
+    assert len(set(noise)) == 16
+
+
+def test_checkpoint_of_a_training_has_everything_and_is_read_safely(tmp_path):
+    checkpoint = read_checkpoint(run(tmp_path, 'plain') / 'epoch_2.pth')
+    assert {'meta', 'state_dict', 'optimizer', 'param_schedulers', 'message_hub'} <= set(checkpoint)
+    assert checkpoint['meta']['epoch'] == 2
+    assert len(checkpoint['message_hub']['log_scalars']['train/loss'].data[0]) == 8
+
+
+def test_killed_while_saving_leaves_the_earlier_checkpoint(tmp_path, monkeypatch):
+    rename = os.replace
+
+    def killed(source, target):
+        if str(target).endswith('epoch_2.pth'):
+            raise KeyboardInterrupt
+        rename(source, target)
+
+    monkeypatch.setattr(os, 'replace', killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, 'killed')
+    files = [name for name in os.listdir(tmp_path / 'killed') if 'epoch' in name]
+    assert files == ['epoch_1.pth']
+    assert (
+        read_checkpoint((tmp_path / 'killed' / 'last_checkpoint').read_text())['meta']['epoch'] == 1
+    )
+
+
+def test_keeping_one_checkpoint_is_refused():
+    with pytest.raises(ValueError, match='max_keep_ckpts=1 would leave no checkpoint'):
+        SafeCheckpointHook(interval=1, max_keep_ckpts=1)
+
+
+def test_training_does_not_start_from_another_architecture(tmp_path):
+    start = str(run(tmp_path, 'source') / 'epoch_2.pth')
+    with pytest.raises(ValueError, match='another architecture') as caught:
+        run(tmp_path, 'other', 'model.update(head="old_head")\n', load_from=start)
+    assert '2 keys of the model are missing in the file: old_head.weight' in str(caught.value)
+    assert '2 keys of the file are not in the model: head.weight' in str(caught.value)
+    assert not list((tmp_path / 'other').glob('*.pth'))
+
+
+def test_fresh_parameters_start_anew_and_the_others_are_loaded(tmp_path):
+    start = str(run(tmp_path, 'source') / 'epoch_2.pth')
+    # Nothing is learned at rate 0, so that the weights afterwards are those of the start.
+    extra = """
+default_hooks.update(checkpoint_keys=dict(type='MatchingCheckpointHook', fresh=[r'^head\\.']))
+optim_wrapper.update(optimizer=dict(type='SGD', lr=0.0))
+"""
+    after = read_checkpoint(run(tmp_path, 'tuned', extra, load_from=start) / 'epoch_1.pth')[
+        'state_dict'
+    ]
+    before = read_checkpoint(start)['state_dict']
+    assert torch.equal(after['body.0.weight'], before['body.0.weight'])
+    assert not torch.equal(after['head.weight'], before['head.weight'])
+
+
+def test_resuming_from_weights_only_is_refused(tmp_path):
+    checkpoint = read_checkpoint(run(tmp_path, 'source') / 'epoch_1.pth')
+    torch.save({'state_dict': checkpoint['state_dict']}, tmp_path / 'weights.pth')
+    with pytest.raises(ValueError, match=r'holds weights only .*--cfg-options load_from='):
+        run(tmp_path, 'resumed', load_from=str(tmp_path / 'weights.pth'), resume=True)
+
+
+def test_nan_loss_ends_training_naming_iteration_losses_and_samples(tmp_path):
+    in_order = {'train_dataloader.sampler.shuffle': False}
+    with pytest.raises(ValueError, match=r'iteration 3: loss, loss_a not finite') as caught:
+        run(tmp_path, 'nan', 'model.update(nan_from=3)\n', **in_order)
+    assert 'toy/4, toy/5' in str(caught.value)  # batches of two: iteration 3 has samples 4 and 5
+    assert not list((tmp_path / 'nan').glob('*.pth'))
+
+
+def test_first_invalid_iteration_is_found_at_the_next_look():
+    class FakeRunner:
+        iter = 0
+
+    hook, runner = InvalidLossHook(interval=4), FakeRunner()
+    for runner.iter, value in enumerate([1.0, float('inf'), float('nan')]):
+        hook.after_train_iter(runner, 0, None, {'a': torch.tensor(1.0), 'b': torch.tensor(value)})
+    with pytest.raises(ValueError, match='iteration 2: b not finite'):
+        runner.iter = 3
+        hook.after_train_iter(runner, 0, None, {'a': torch.tensor(1.0), 'b': torch.tensor(2.0)})

@@ -1,0 +1,120 @@
+#!/usr/bin/env python
+"""Test a checkpoint: ``test.py CONFIG CHECKPOINT``, with the options OpenMMLab users know."""
+
+import argparse
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from mmengine.config import DictAction
+from mmengine.dist import is_main_process
+from mmengine.runner import Runner
+
+from referformer.cli import user_errors
+from referformer.engine.checkpoint import atomic_write, load_checkpoint
+from referformer.engine.launch import LAUNCHERS, choose_device, load_config, set_up_launcher
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.replace('`', ''))
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='.pth or .safetensors')
+    parser.add_argument('--work-dir', help='for logs; default work_dirs/<config name>')
+    parser.add_argument('--out', metavar='FILE.json', help='write the metrics there')
+    parser.add_argument(
+        '--show-dir',
+        help='draw some predictions beside the truth and write them there; how many: '
+        '--cfg-options default_hooks.visualization.{interval,max_samples}',
+    )
+    parser.add_argument(
+        '--overwrite', action='store_true', help='--out and --show-dir may replace earlier results'
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='override settings of the config: a.b=1 c="[1,2]"',
+    )
+    parser.add_argument('--device', default='auto', help='auto (default), cpu, cuda or cuda:N')
+    parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='job launcher')
+    parser.add_argument('--local_rank', '--local-rank', type=int, help='set by old launchers')
+    return parser.parse_args(argv)
+
+
+@user_errors()
+def main(argv: Sequence[str] | None = None) -> None:
+    """Check what can be checked, then test and report."""
+    args = parse_args(argv)
+    choose_device(args.device)
+    cfg = load_config(args.config, args.cfg_options, args.work_dir)
+    if cfg.get('test_cfg') is None or cfg.get('test_dataloader') is None:
+        raise ValueError(f'{args.config} has no test_cfg and test_dataloader: nothing to test')
+    check_outputs(args.out, args.show_dir, args.overwrite)
+    if not Path(args.checkpoint).is_file():
+        raise FileNotFoundError(f'checkpoint {args.checkpoint} does not exist; check the path')
+    cfg.load_from, cfg.resume = None, False  # the Runner would load whatever fits
+    if args.show_dir:
+        hooks = cfg.setdefault('default_hooks', {})
+        hooks.setdefault('visualization', {'type': 'VisualizationHook'})
+        hooks['visualization']['out_dir'] = args.show_dir
+    set_up_launcher(cfg, args.launcher, args.local_rank)
+    runner = Runner.from_cfg(cfg)
+    load_checkpoint(runner.model, args.checkpoint)
+    metrics = {name: plain_number(value) for name, value in runner.test().items()}
+    if not is_main_process():
+        return
+    print(table(metrics))
+    if args.out:
+        result = {'config': args.config, 'checkpoint': args.checkpoint, 'metrics': metrics}
+        atomic_write(args.out, json.dumps(result, indent=2).encode())
+        print(f'metrics: {args.out}')
+    if args.show_dir:
+        print(f'drawn predictions: {args.show_dir}')
+
+
+def check_outputs(out: str | None, show_dir: str | None, overwrite: bool) -> None:
+    """Refuse what could not be written, or would replace earlier results.
+
+    Raises:
+        ValueError: ``out`` is no JSON file.
+        FileExistsError: Results are there.
+    """
+    if out and Path(out).suffix != '.json':
+        raise ValueError(
+            f'--out {out}: metrics are written as JSON, name a file that ends in .json'
+        )
+    if out and Path(out).is_dir():
+        raise ValueError(f'--out {out} is a folder; name a file')
+    if show_dir and Path(show_dir).exists() and not Path(show_dir).is_dir():
+        raise ValueError(f'--show-dir {show_dir} is a file; name a folder')
+    there = [out] if out and Path(out).exists() else []
+    if show_dir and Path(show_dir).is_dir() and any(Path(show_dir).iterdir()):
+        there.append(show_dir)
+    if there and not overwrite:
+        raise FileExistsError(
+            f'{" and ".join(there)} already there with results; name another place, '
+            'or add --overwrite'
+        )
+
+
+def plain_number(value: object) -> float | None:
+    """A metric as JSON has it: a number, or None where it is not defined (nan)."""
+    number = float(value)
+    return number if math.isfinite(number) else None
+
+
+def table(metrics: Mapping[str, float | None]) -> str:
+    """Names and values in two columns."""
+    width = max([len(name) for name in metrics], default=0)
+    rows = [
+        f'  {name:<{width}}  {"-" if value is None else format(value, ".4f"):>8}'
+        for name, value in metrics.items()
+    ]
+    return '\n'.join(['', 'metrics', *rows])
+
+
+if __name__ == '__main__':
+    main()
