@@ -18,11 +18,13 @@ from referformer.structures.targets import Targets
 class ReferFormerCriterion(BaseModule):
     """Match once per layer, then class, box and mask losses of the matched queries.
 
-    All losses are divided by the number of visible frames in the batch (mean over processes, at least 1).
+    All losses are divided by the number of visible frames in the batch (mean over processes, at
+    least 1).
 
     Args:
         matcher: Module or config.
-        loss_cls: Focal loss on all queries; the matched one is positive where the object is visible.
+        loss_cls: Focal loss on all queries; the matched one is positive where the object is
+            visible.
         loss_bbox: L1, all frames of the matched query.
         loss_giou: Generalised IoU, all frames of the matched query.
         loss_mask: Focal loss, mean over the pixels of the clip.
@@ -47,7 +49,7 @@ class ReferFormerCriterion(BaseModule):
         self.loss_dice = build(loss_dice)
 
     def forward(self, predictions: Predictions, targets: Targets) -> dict[str, Tensor]:
-        """Weighted losses: ``loss_cls`` ... of the last layer, ``d0.loss_cls`` ... of the earlier ones."""
+        """Weighted losses: ``loss_cls`` ... of the last layer, ``d0.loss_cls`` ... before it."""
         predictions = Predictions(*(x.float() for x in predictions))
         if predictions.logits.shape[-1] == 1:  # referred or not, whatever the category
             targets = targets._replace(labels=torch.zeros_like(targets.labels))

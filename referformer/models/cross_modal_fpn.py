@@ -17,7 +17,7 @@ from .vision_language import VisionLanguageBlock, WordTokens
 
 
 class FPNStage(nn.Module):
-    """One level: lateral convolution, vision-language block, addition of the coarser level, 3x3 convolution."""
+    """One level: 1x1 convolution, vision-language block, addition of the coarser level, 3x3."""
 
     def __init__(
         self, in_channels: int, embed_dim: int, num_groups: int, **block: int | float
@@ -52,11 +52,12 @@ class FPNStage(nn.Module):
 class CrossModalFPN(BaseModule):
     """Top-down pathway in which all frames of a clip and the words meet at every level.
 
-    Its last, linear convolution stands at the entrance of ``DynamicMaskHead``, which can fold it with the
-    dynamic kernels.
+    Its last, linear convolution stands at the entrance of ``DynamicMaskHead``, which can fold it
+    with the dynamic kernels.
 
     Args:
-        in_channels: Channels of the stride-4 backbone map; the other three maps are memory, ``embed_dim``.
+        in_channels: Channels of the stride-4 backbone map; the other three maps are memory,
+            ``embed_dim``.
         embed_dim: C.
         num_heads: Attention heads.
         feedforward_dim: Width of the feed-forwards.

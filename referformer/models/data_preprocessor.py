@@ -19,7 +19,8 @@ class ClipPreprocessor(BaseDataPreprocessor):
         mean: Of the RGB channels, for pixels in [0, 1].
         std: Of the RGB channels, for pixels in [0, 1].
         train_divisor: In training the padded size is a multiple of this.
-        test_divisor: The same in testing; 1 does not pad (Ref-YouTube-VOS and Ref-DAVIS17 inference).
+        test_divisor: The same in testing; 1 does not pad (Ref-YouTube-VOS and Ref-DAVIS17
+            inference).
     """
 
     def __init__(

@@ -1,9 +1,11 @@
 """Deformable encoder and decoder with language queries and box refinement (paper section 3.2).
 
 Frames are batch items here: they do not see each other.
-Letters: BT clips times frames, Q queries per frame, C channels, S tokens of all levels, L levels, D decoder layers.
+Letters: BT clips times frames, Q queries per frame, C channels, S tokens of all levels, L levels,
+D decoder layers.
 """
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -40,7 +42,7 @@ class MLP(nn.Module):
     def __init__(self, in_dim: int, hidden_dim: int, out_dim: int, num_layers: int) -> None:
         super().__init__()
         dims = [in_dim, *[hidden_dim] * (num_layers - 1), out_dim]
-        self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in zip(dims[:-1], dims[1:]))
+        self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in pairwise(dims))
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in_dim) -> (..., out_dim)."""
@@ -75,7 +77,7 @@ class EncoderLayer(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """Self-attention of the queries, deformable attention to the memory, feed-forward, post-norm."""
+    """Self-attention of the queries, deformable attention to the memory, feed-forward."""
 
     def __init__(
         self,
@@ -125,8 +127,8 @@ class DeformableTransformer(BaseModule):
         feedforward_dim: Width of the feed-forwards.
         num_points: Sampling points per head and level.
         dropout: Dropout everywhere.
-        with_box_refine: Each layer's box becomes the next layer's reference; else all layers share one
-            box head and the first reference points.
+        with_box_refine: Each layer's box becomes the next layer's reference; else all layers share
+            one box head and the first reference points.
         attention: Config of the deformable attention.
         with_cp: Recompute encoder layers in the backward pass to save memory.
     """
@@ -281,7 +283,7 @@ def _valid_ratio(padding_mask: Tensor) -> Tensor:
 
 
 def _pixel_references(shapes: list[tuple[int, int]], ratios: Tensor) -> Tensor:
-    """Where each token looks from, in each level: (1 or BT, S, L, 2), xy, 1 = end of the padded map."""
+    """Where each token looks from, (1 or BT, S, L, 2): xy, 1 = end of the padded map."""
     points = []
     for level, (h, w) in enumerate(shapes):
         y = torch.arange(h, device=ratios.device) + 0.5

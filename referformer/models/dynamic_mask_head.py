@@ -1,6 +1,7 @@
 """Conditional dynamic convolution with relative coordinates (paper section 3.3, equation 2).
 
-Letters: D layers, B clips, T frames, Q queries, C channels, h w the stride-4 grid, k dynamic channels.
+Letters: D layers, B clips, T frames, Q queries, C channels, h w the stride-4 grid, k dynamic
+channels.
 """
 
 import torch
@@ -18,11 +19,13 @@ _STRIDE = 4
 
 @MODELS.register_module()
 class DynamicMaskHead(BaseModule):
-    """Every query makes the kernels of its own small mask network and runs it on the shared features.
+    """Every query makes the kernels of its own small mask network and runs it on the shared
+    features.
 
-    The network is three 1x1 convolutions on the mask features and the pixel's coordinates relative to the
-    query's reference point. As the first one is linear, ``W [F; ref - loc] = W_f F + W_x (ref_x - x) + W_y (ref_y - y)``:
-    nothing is repeated or concatenated per query.
+    The network is three 1x1 convolutions on the mask features and the pixel's coordinates relative
+    to the
+    query's reference point. As the first one is linear, ``W [F; ref - loc] = W_f F + W_x (ref_x -
+    x) + W_y (ref_y - y)``: nothing is repeated or concatenated per query.
 
     Args:
         embed_dim: C of queries and of the FPN.
@@ -92,7 +95,7 @@ class DynamicMaskHead(BaseModule):
         return x.view(B, T, D, Q, h, w).permute(2, 0, 1, 3, 4, 5)
 
     def _kernels(self, hs: Tensor) -> list[Tensor]:
-        """Weights (..., out, in) and biases (..., out) of the three layers, from (D, B, T, Q, C)."""
+        """Weights (..., out, in), biases (..., out) of the three layers, from (D, B, T, Q, C)."""
         parts = self.controller(hs).split(self.kernel_sizes, -1)
         w1, w2, w3 = (
             p.unflatten(-1, (out, -1)) for p, out in zip(parts, (self.num_channels,) * 2 + (1,))
@@ -100,7 +103,8 @@ class DynamicMaskHead(BaseModule):
         return [w1, w2, w3, *parts[3:]]
 
     def _fold(self, frames: Tensor, kernels: Tensor) -> Tensor:
-        """Join the first dynamic layer with the linear 3x3 convolution before it: C -> D*Q*k channels per frame.
+        """Join the first dynamic layer with the linear 3x3 convolution before it: C -> D*Q*k
+        channels per frame.
 
         Args:
             frames: (B*T, C, h, w).
@@ -109,12 +113,12 @@ class DynamicMaskHead(BaseModule):
         Returns:
             (B*T, D*Q*k, h*w).
         """
-        BT, O, _ = kernels.shape
+        BT, out, _ = kernels.shape
         weight = self.mask_features.weight
-        folded = (kernels @ weight.flatten(1)).view(BT * O, *weight.shape[1:])
+        folded = (kernels @ weight.flatten(1)).view(BT * out, *weight.shape[1:])
         x = F.conv2d(frames.reshape(1, -1, *frames.shape[-2:]), folded, padding=1, groups=BT)
         bias = kernels @ self.mask_features.bias[:, None]
-        return x.view(BT, O, -1) + bias
+        return x.view(BT, out, -1) + bias
 
     @staticmethod
     def _coordinate_term(weight: Tensor, references: Tensor, h: int, w: int) -> Tensor:

@@ -1,6 +1,7 @@
 """Focal, dice, L1 and GIoU losses, and the pairwise forms the matcher uses.
 
-The loss modules reduce everything but the leading layer axis D; the criterion divides by the number of boxes.
+The loss modules reduce everything but the leading layer axis D; the criterion divides by the
+number of boxes.
 Letters: D layers, B clips, T frames, Q queries, P pixels (t h w).
 """
 

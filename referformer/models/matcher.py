@@ -1,4 +1,4 @@
-"""Instance sequence matching: one query index per clip for the referred object (paper section 3.4)."""
+"""Instance sequence matching: one query index per clip (paper section 3.4)."""
 
 from mmengine.model import BaseModule
 from torch import Tensor
@@ -14,8 +14,8 @@ from .losses import class_cost, dice, sigmoid_focal
 class SequenceMatcher(BaseModule):
     """Choose the query whose whole sequence costs least.
 
-    With one referred object per clip the assignment is an arg-min. All layers, clips, frames and queries are
-    priced in one pass.
+    With one referred object per clip the assignment is an arg-min. All layers, clips, frames and
+    queries are priced in one pass.
 
     Args:
         class_weight: Focal class cost, mean over the frames in which the object is visible.

@@ -1,4 +1,5 @@
-"""Sine encodings of position: 2-D for pixels, 1-D for words (paper section 3.2; DETR, appendix A.4).
+"""Sine encodings of position: 2-D for pixels, 1-D for words (paper section 3.2; DETR, appendix
+A.4).
 
 Letters: C channels, L words.
 """
@@ -66,6 +67,6 @@ def sine_encoding_2d(
 
 
 def sine_encoding_1d(padding_mask: Tensor, channels: int) -> Tensor:
-    """Encode word positions, normalised to 2 pi at the last word; (B, L), True = padded -> (B, L, C)."""
+    """Encode word positions, 2 pi at the last word; (B, L), True = padded -> (B, L, C)."""
     count = (~padding_mask).float().cumsum(1)
     return _interleave(count / (count[:, -1:] + _EPS) * (2 * math.pi), channels)

@@ -1,4 +1,4 @@
-"""From mask logits at stride 4 to masks of the original size; the benchmarks differ here."""
+"""From raw outputs to scored queries and masks of the original size; the benchmarks differ here."""
 
 import torch
 import torch.nn.functional as F
@@ -6,6 +6,56 @@ from torch import Tensor
 
 # Pixels brought to the original size at once.
 _CHUNK = 2**25
+
+
+def choose_queries(logits: Tensor, keep: str) -> tuple[Tensor, Tensor]:
+    """Which queries answer a sentence, and how well (paper section 3.5): class scores alone decide.
+
+    Args:
+        logits: (B, T, Q, K).
+        keep: 'best': the query with the highest score of the clip (VOS); 'all': every query in its
+            order (A2D,
+            JHMDB); 'pairs': the Q best pairs of query and class (COCO; a query may come several
+            times).
+
+    Returns:
+        Scores and indices, (B, k): the mean over the frames of the sigmoid, its maximum over the
+        classes.
+    """
+    B, _, Q, K = logits.shape
+    scores = logits.sigmoid().mean(1)  # (B, Q, K)
+    if keep == 'pairs':
+        scores, pairs = scores.flatten(1).topk(Q)
+        return scores, pairs // K
+    scores = scores.amax(-1)
+    if keep == 'best':
+        return scores.max(-1, keepdim=True)
+    if keep == 'all':
+        return scores, torch.arange(Q, device=logits.device).expand(B, -1)
+    raise ValueError(f"keep must be 'best', 'all' or 'pairs', not {keep!r}")
+
+
+def merge_objects(logits: Tensor, ori_size: tuple[int, int], background: float = 0.1) -> Tensor:
+    """One label map from the masks of several objects (Ref-DAVIS17).
+
+    Args:
+        logits: The mask of each of N objects, (N, T, h, w) at stride 4.
+        ori_size: (H0, W0) to reach.
+        background: Probability of the background; those below 0.5 of an object count as 0.
+
+    Returns:
+        Label maps (T, H0, W0) uint8: 0 the background, n the n-th object; the first of equal ones
+        wins.
+    """
+    labels = []
+    for frame in logits.float().unbind(1):
+        prob = F.interpolate(frame[None], ori_size, mode='bilinear', align_corners=False)[
+            0
+        ].sigmoid()
+        prob = prob.masked_fill(prob < 0.5, 0)
+        prob = torch.cat([torch.full_like(prob[:1], background), prob])
+        labels.append(prob.argmax(0).to(torch.uint8))
+    return torch.stack(labels)
 
 
 def masks_at_original_size(
@@ -21,7 +71,8 @@ def masks_at_original_size(
         logits: (k, T, h, w) at stride 4.
         img_size: (h, w) of the unpadded input.
         ori_size: (H0, W0) to reach.
-        resize: 'logits': bilinear straight to ``ori_size``, then the threshold (Ref-YouTube-VOS, Ref-DAVIS17);
+        resize: 'logits': bilinear straight to ``ori_size``, then the threshold (Ref-YouTube-VOS,
+            Ref-DAVIS17);
             'masks': x4 bilinear, threshold, cut to ``img_size``, nearest to ``ori_size`` (A2D, JHMDB, COCO).
         threshold: Of the probability, exclusive.
 

@@ -1,7 +1,7 @@
 """ReferFormer: language as queries for referring video object segmentation (paper figure 2).
 
-Letters: B clips, T frames, T' annotated frames, Q queries, K classes, L words, C channels, D decoder layers,
-H W padded input, h w = H/4 W/4.
+Letters: B clips, T frames, T' annotated frames, Q queries, K classes, L words, C channels, D
+decoder layers, H W padded input, h w = H/4 W/4.
 """
 
 import math
@@ -24,18 +24,20 @@ from referformer.structures import (
 from referformer.structures.targets import stack_targets
 
 from .position_encoding import sine_encoding_1d, sine_encoding_2d
-from .postprocess import masks_at_original_size
+from .postprocess import choose_queries, masks_at_original_size
 from .vision_language import WordTokens
 
 
 @MODELS.register_module()
 class ReferFormer(BaseModel):
-    """The sentence becomes the queries of a deformable Transformer; each query makes its own mask kernels.
+    """The sentence becomes the queries of a deformable Transformer; each query makes its own mask
+    kernels.
 
     Parts are modules or their configs; widths that follow from another part are filled in.
 
     Args:
-        backbone: Four maps, strides 4 to 32. A backbone with ``takes_clips = True`` gets (B, T, 3, H, W).
+        backbone: Four maps, strides 4 to 32. A backbone with ``takes_clips = True`` gets (B, T, 3,
+            H, W).
         text_encoder: Sentences to ``TextFeatures``.
         projection: Backbone maps to the Transformer's levels.
         fusion: Early fusion of pixels and words; None for the ablation without it.
@@ -45,7 +47,8 @@ class ReferFormer(BaseModel):
         criterion: Matcher and losses; may be None for inference only.
         num_queries: Q.
         num_classes: K; 1 is the binary "referred or not".
-        test_cfg: ``keep``: 'best' query of the clip (VOS) or 'all' (A2D, JHMDB, COCO); ``resize``: 'logits'
+        test_cfg: ``keep``: 'best' query of the clip (VOS), 'all' (A2D, JHMDB) or 'pairs' of query
+            and class (COCO), see ``choose_queries``; ``resize``: 'logits'
             before the threshold or 'masks' after it; ``threshold``: of mask probabilities.
         data_preprocessor: Usually ``ClipPreprocessor``.
     """
@@ -101,8 +104,8 @@ class ReferFormer(BaseModel):
         """MMEngine's entry.
 
         Args:
-            inputs: Normalised, padded clips (B, T, 3, H, W). In prediction B may be 1 with several samples:
-                sentences about one clip, which is then seen once.
+            inputs: Normalised, padded clips (B, T, 3, H, W). In prediction B may be 1 with several
+                samples: sentences about one clip, which is then seen once.
             data_samples: The sentences, with ``img_shape``; ground truth for the loss.
             mode: 'loss' (dict of losses), 'predict' (samples with ``pred_instances``) or 'tensor'
                 (``Predictions`` of all layers).
@@ -203,7 +206,7 @@ class ReferFormer(BaseModel):
     def predict(self, inputs: Tensor, data_samples: list[RVOSDataSample]) -> list[RVOSDataSample]:
         """Fill ``pred_instances``: of the best query of the clip, or of all queries (``test_cfg``).
 
-        The choice depends on class scores alone (paper section 3.5), so only kept queries get masks.
+        The choice depends on class scores alone, so only kept queries get masks.
         A batch of sentences about one clip sees the clip once.
         """
         if all(_same_clip(sample, data_samples[0]) for sample in data_samples[1:]):
@@ -211,10 +214,8 @@ class ReferFormer(BaseModel):
         visual = self.see(inputs, data_samples).repeat_clips(len(data_samples))
         text = self.text_encoder([sample.text for sample in data_samples])
         found = self.find(visual, text)
-        scores = found.logits[-1].sigmoid().mean(1).amax(-1)  # (B, Q)
-        if self.test_cfg['keep'] == 'best':
-            scores, keep = scores.max(-1, keepdim=True)
-            found = found.keep_queries(keep)
+        scores, keep = choose_queries(found.logits[-1], self.test_cfg['keep'])
+        found = found.keep_queries(keep)
         points = found.references * visual.sizes[:, None, None]
         masks = self.mask_head(found.features, found.hs[-1:], points[-1:])[0]  # (B, T', k, h, w)
         boxes = cxcywh_to_xyxy(found.boxes[-1])

@@ -1,4 +1,4 @@
-"""The linguistic encoder: words and sentence, projected to the Transformer's width (paper section 3.2)."""
+"""The linguistic encoder: words and sentence, projected to C (paper section 3.2)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,7 +20,8 @@ class RobertaTextEncoder(BaseModule):
     checkpoint, without any download; ``pretrained`` weights are read by ``init_weights()``.
 
     Args:
-        model: Arguments of ``transformers``' config class; ``model_type`` (default 'roberta') names it.
+        model: Arguments of ``transformers``' config class; ``model_type`` (default 'roberta')
+            names it.
         tokenizer: Name or folder for ``AutoTokenizer.from_pretrained``; read at the first sentence.
         pretrained: Name or folder for ``AutoModel.from_pretrained``; None to start from scratch.
         out_channels: C.
@@ -63,7 +64,8 @@ class RobertaTextEncoder(BaseModule):
         """Read the pretrained encoder.
 
         Raises:
-            OSError: ``pretrained`` is neither a folder nor in the local cache, and cannot be fetched.
+            OSError: ``pretrained`` is neither a folder nor in the local cache, and cannot be
+            fetched.
         """
         super().init_weights()
         if self.pretrained is None:
@@ -75,9 +77,10 @@ class RobertaTextEncoder(BaseModule):
         except OSError as error:
             raise OSError(
                 f'the text encoder {self.pretrained!r} could not be loaded: {error}\n'
-                'Give the folder of a downloaded copy '
-                '(--cfg-options model.text_encoder.pretrained=FOLDER model.text_encoder.tokenizer=FOLDER), '
-                'or start from a checkpoint that holds it (load_from=..., model.text_encoder.pretrained=None).'
+                'Give the folder of a downloaded copy (--cfg-options '
+                'model.text_encoder.pretrained=FOLDER model.text_encoder.tokenizer=FOLDER), '
+                'or start from a checkpoint that holds it '
+                '(load_from=..., model.text_encoder.pretrained=None).'
             ) from error
         self.encoder.load_state_dict(source.state_dict())
         print_log(f'text encoder: weights of {self.pretrained!r}', 'current')
@@ -87,7 +90,8 @@ class RobertaTextEncoder(BaseModule):
         """The tokenizer, read when first needed.
 
         Raises:
-            OSError: The tokenizer is neither a folder nor in the local cache, and cannot be fetched.
+            OSError: The tokenizer is neither a folder nor in the local cache, and cannot be
+            fetched.
         """
         if self._tokenizer is None:
             from transformers import AutoTokenizer
@@ -117,7 +121,7 @@ class RobertaTextEncoder(BaseModule):
         return self.encode(tokens['input_ids'].to(device), tokens['attention_mask'].to(device))
 
     def encode(self, input_ids: Tensor, attention_mask: Tensor) -> TextFeatures:
-        """Encode tokens, (B, L) each; 1 in ``attention_mask`` = a token, anything else = padding."""
+        """Encode tokens, (B, L) each; 1 in ``attention_mask`` = token, all else = padding."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             output = self.encoder(input_ids=input_ids, attention_mask=attention_mask)
         return TextFeatures(

@@ -1,4 +1,5 @@
-"""Where pixels meet words: early fusion and the block of the cross-modal FPN (paper section 3.2, 3.3).
+"""Where pixels meet words: early fusion and the block of the cross-modal FPN (paper section 3.2,
+3.3).
 
 Letters: B clips, T frames, L words, C channels.
 """
@@ -38,7 +39,7 @@ def to_maps(tokens: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 class FeedForward(nn.Module):
-    """Linear, ReLU, linear; in chunks of tokens when gradients are off, so that the wide middle stays small."""
+    """Linear, ReLU, linear; in chunks of tokens when gradients are off: the middle is wide."""
 
     def __init__(self, embed_dim: int, feedforward_dim: int, dropout: float) -> None:
         super().__init__()
@@ -85,7 +86,8 @@ class VisionLanguageFusion(BaseModule):
 
 
 class VisionLanguageBlock(nn.Module):
-    """Self-attention over all frames on a shrunk grid, attention to the words, feed-forward; post-norm.
+    """Self-attention over all frames on a shrunk grid, attention to the words, feed-forward;
+    post-norm.
 
     Args:
         embed_dim: C.

@@ -38,7 +38,7 @@ def box_iou(boxes1: Tensor, boxes2: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def generalized_box_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
-    """Generalised IoU (Rezatofighi et al. 2019) of xyxy boxes, with broadcasting, (..., 4) -> (...)."""
+    """Generalised IoU (Rezatofighi et al. 2019) of xyxy boxes, broadcast, (..., 4) -> (...)."""
     iou, union = box_iou(boxes1, boxes2)
     top_left = torch.min(boxes1[..., :2], boxes2[..., :2])
     bottom_right = torch.max(boxes1[..., 2:], boxes2[..., 2:])

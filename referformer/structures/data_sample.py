@@ -11,18 +11,20 @@ from torch import Tensor
 class RVOSDataSample(BaseDataElement):
     """One clip with one expression.
 
-    Meta: ``text``, ``video_id``, ``exp_id``, ``frame_names``, ``key_frames`` (indices of the T' annotated
+    Meta: ``text``, ``video_id``, ``exp_id``, ``frame_names``, ``key_frames`` (indices of the T'
+    annotated
     frames in the clip), ``ori_shape`` (h, w) on disk, ``img_shape`` (h, w) of the unpadded input.
 
     ``gt_instances`` (N referred objects): ``labels (N,)``, ``boxes (N, T', 4)`` cxcywh in [0, 1],
     ``masks (N, T', h, w)`` bool, ``valid (N, T')`` bool, True where the object is visible.
 
-    ``pred_instances`` (k kept queries): ``scores (k,)``, ``boxes (k, T', 4)`` xyxy in pixels of ``ori_shape``,
-    ``masks (k, T', H0, W0)`` bool.
+    ``pred_instances`` (k kept queries): ``scores (k,)``, ``boxes (k, T', 4)`` xyxy in pixels of
+    ``ori_shape``, ``masks (k, T', H0, W0)`` bool.
     """
 
     @property
     def gt_instances(self) -> InstanceData:
+        """The referred objects."""
         return self._gt_instances
 
     @gt_instances.setter
@@ -35,6 +37,7 @@ class RVOSDataSample(BaseDataElement):
 
     @property
     def pred_instances(self) -> InstanceData:
+        """The kept queries."""
         return self._pred_instances
 
     @pred_instances.setter

@@ -30,7 +30,8 @@ def stack_targets(
         num_classes: K; with the binary K = 1 every object is of class 0.
 
     Raises:
-        ValueError: A sample does not have exactly one referred object, or lacks masks of its input's size.
+        ValueError: A sample does not have exactly one referred object, or lacks masks of its
+        input's size.
     """
     labels, boxes, masks, valid = [], [], [], []
     for sample in samples:

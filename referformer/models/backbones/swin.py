@@ -1,6 +1,7 @@
 """Swin and Video Swin Transformers (Liu et al. 2021, 2022): one code, two window shapes.
 
-With patch (1, 4, 4) and window (1, 7, 7) the video form is the image form. They part only where a map is not
+With patch (1, 4, 4) and window (1, 7, 7) the video form is the image form. They part only where a
+map is not
 larger than the window: Video Swin takes that dimension whole and does not shift it, Swin pads.
 Letters: B clips, T frames, C channels, h w the map, N tokens of a window, n windows.
 """
@@ -60,7 +61,7 @@ class WindowAttention(nn.Module):
             x: (B*n, N, C), the windows of a clip next to each other.
             mask: Added to the logits, (n, N, N); None where nothing is shifted.
         """
-        Bn, N, C = x.shape
+        Bn, N, _ = x.shape
         q, k, v = self.qkv(x).view(Bn, N, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
         # A shrunken window takes the corner of the full index, as the published models do.
         index = _relative_index(self.window, x.device)[:N, :N].flatten()
@@ -70,7 +71,7 @@ class WindowAttention(nn.Module):
         else:
             bias = (bias[None] + mask[:, None]).repeat(Bn // len(mask), 1, 1, 1)
         x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
-        return self.proj(x.transpose(1, 2).reshape(Bn, N, C))
+        return self.proj(x.transpose(1, 2).reshape(Bn, N, -1))
 
 
 class SwinBlock(nn.Module):
@@ -93,7 +94,7 @@ class SwinBlock(nn.Module):
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
     def _attend(self, x: Tensor, window: Size, shift: Size) -> Tensor:
-        B, T, h, w, C = x.shape
+        B, T, h, w, _ = x.shape
         pad = [-size % win for size, win in zip((T, h, w), window)]
         # Padded tokens take part as keys: the published models do not mask them.
         x = F.pad(x, (0, 0, 0, pad[2], 0, pad[1], 0, pad[0]))
@@ -135,7 +136,8 @@ class VideoSwin(BaseModule):
         mlp_ratio: Width of the MLP over C.
         drop_path: Stochastic depth of the last block, rising linearly from 0.
         out_norms: LayerNorm on each output map (the image form has them).
-        shrink_window: Take a dimension not larger than the window whole (the video form), else pad it.
+        shrink_window: Take a dimension not larger than the window whole (the video form), else pad
+            it.
         with_cp: Recompute blocks in the backward pass to save memory.
     """
 
@@ -174,7 +176,7 @@ class VideoSwin(BaseModule):
         self.out_norms = nn.ModuleList(norm(dim) for dim in self.out_channels)
 
     def init_weights(self) -> None:
-        """Truncated normal with standard deviation 0.02; a checkpoint named in ``init_cfg`` wins."""
+        """Truncated normal, deviation 0.02; a checkpoint named in ``init_cfg`` wins."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 trunc_normal_init(module, std=0.02)
