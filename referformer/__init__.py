@@ -1,4 +1,4 @@
-"""ReferFormer: Language as Queries for Referring Video Object Segmentation (CVPR 2022), on MMEngine."""
+"""ReferFormer (Language as Queries for Referring Video Object Segmentation) on MMEngine."""
 
 from .version import __version__
 

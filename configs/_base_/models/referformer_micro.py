@@ -1,4 +1,5 @@
-# The same classes as the full model in small: about two million parameters, trainable on two CPU cores.
+# The same classes as the full model in small: about two million parameters,
+# trainable on two CPU cores.
 _base_ = './referformer.py'
 
 model = dict(

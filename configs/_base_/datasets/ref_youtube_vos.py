@@ -1,0 +1,59 @@
+data_root = 'data/ref-youtube-vos'
+
+scales = (288, 320, 352, 392, 416, 448, 480, 512)
+train_pipeline = [
+    dict(type='SampleFrames', num_frames=5),
+    dict(type='LoadFrames'),
+    dict(type='LoadMasks'),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PhotometricDistort'),
+    dict(
+        type='RandomChoice',
+        transforms=[
+            [dict(type='RandomResize', scales=scales, max_size=640)],
+            [
+                dict(type='RandomResize', scales=(400, 500, 600)),
+                dict(type='RandomCrop', min_size=384, max_size=600),
+                dict(type='RandomResize', scales=scales, max_size=640),
+            ],
+        ],
+    ),
+    dict(type='FilterVisible'),
+    dict(type='PackClip'),
+]
+# The whole video is one clip.
+test_pipeline = [
+    dict(type='SampleFrames', mode='all'),
+    dict(type='LoadFrames'),
+    dict(type='LoadMasks', with_control=True),
+    dict(type='Resize', shorter=360, resize_masks=False),
+    dict(type='PackClip'),
+]
+train_dataloader = dict(
+    batch_size=1,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    dataset=dict(
+        type='RefYouTubeVOS',
+        data_root=data_root,
+        split='train',
+        num_frames=5,
+        pipeline=train_pipeline,
+    ),
+)
+val_dataloader = dict(
+    batch_size=1,
+    num_workers=2,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='RefYouTubeVOS',
+        data_root=data_root,
+        split='valid',
+        pipeline=test_pipeline,
+    ),
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(type='VOSMetric')
+test_evaluator = val_evaluator

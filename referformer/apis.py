@@ -1,0 +1,164 @@
+"""Using a trained model without knowing its config."""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from logging import WARNING
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.logging import print_log
+from mmengine.registry import init_default_scope
+from torch import nn
+from tqdm import tqdm
+
+from .engine.checkpoint import load_checkpoint
+from .inference import DEFAULT_WINDOW, ClipInferencer, VideoPrediction, check_sizes, check_texts
+from .registry import INFERENCERS, MODELS
+from .results import ResultWriter
+from .video_io import VideoReader, prefetch
+
+
+def init_model(
+    config: str | Path | Config,
+    checkpoint: str | Path | None = None,
+    device: str = 'cpu',
+    cfg_options: dict[str, Any] | None = None,
+) -> nn.Module:
+    """Build a model, load its weights, and make it ready for inference.
+
+    Args:
+        config: A config file, or a loaded config.
+        checkpoint: ``.pth`` or ``.safetensors``; None leaves the weights random.
+        device: ``cpu``, ``cuda``, ``cuda:1``, ...; ``auto`` takes CUDA where there is any.
+        cfg_options: Changes to the config, ``{'model.num_queries': 1}``.
+
+    Returns:
+        The model in evaluation mode, with its config as ``model.cfg``.
+
+    Raises:
+        FileNotFoundError: If config or checkpoint do not exist.
+        ValueError: If the device does not exist, or the checkpoint belongs to another architecture.
+    """
+    target = check_device(device)
+    if checkpoint is not None:
+        check_file(checkpoint, 'checkpoint')
+    if not isinstance(config, Config):
+        config = Config.fromfile(check_file(config, 'config'))
+    if cfg_options:
+        config.merge_from_dict(cfg_options)
+    init_default_scope(config.get('default_scope', 'referformer'))
+    model = MODELS.build(config.model)
+    if checkpoint is None:
+        print_log(
+            'no checkpoint is given: the weights of the model are random.', 'current', WARNING
+        )
+    else:
+        load_checkpoint(model, checkpoint)
+    model.cfg = config
+    return model.to(target).eval()
+
+
+def check_device(name: str) -> torch.device:
+    """The device of this name; ``auto`` is CUDA where there is any, else the CPU.
+
+    Raises:
+        ValueError: If this machine does not have it.
+    """
+    available = ['cpu', *(f'cuda:{i}' for i in range(torch.cuda.device_count()))]
+    if torch.backends.mps.is_available():
+        available.append('mps')
+    if name == 'auto':
+        return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+    if name not in [*available, *(kind.split(':')[0] for kind in available)]:
+        raise ValueError(
+            f'the device {name} does not exist here; available: {", ".join(available)}.'
+        )
+    return torch.device(name)
+
+
+def check_file(path: str | Path, what: str) -> str:
+    """The path as a string.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f'the {what} {path} does not exist; check the path.')
+    return str(path)
+
+
+@INFERENCERS.register_module()
+class ReferFormerInferencer:
+    """Segments what sentences name in videos.
+
+    >>> inferencer = ReferFormerInferencer('config.py', 'checkpoint.pth')
+    >>> result = inferencer('video.mp4', ['the dog', 'the woman'], out_dir='results')
+    >>> result.masks(0)  # of 'the dog', bool (frames, H, W)
+
+    Args:
+        model: A config file, a loaded config, or a model made by ``init_model``.
+        weights: The checkpoint.
+        device: See ``init_model``.
+        cfg_options: See ``init_model``.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | Config | nn.Module,
+        weights: str | Path | None = None,
+        device: str = 'auto',
+        cfg_options: dict[str, Any] | None = None,
+    ) -> None:
+        if not isinstance(model, nn.Module):
+            model = init_model(model, weights, device, cfg_options)
+        self.model = model
+
+    def __call__(
+        self,
+        video: str | Path | VideoReader,
+        texts: Sequence[str] | str,
+        out_dir: str | Path | None = None,
+        window: int = DEFAULT_WINDOW,
+        shorter: int | None = None,
+        score_thr: float = 0.0,
+        overwrite: bool = False,
+        boxes: bool = True,
+        progress: bool = False,
+    ) -> VideoPrediction:
+        """Segment one video.
+
+        Args:
+            video: A file, a GIF, or a folder of frames.
+            texts: One sentence per object.
+            out_dir: Where to write what ``results.ResultWriter`` describes; None: nowhere.
+            window: Frames that are seen together; 0 for the whole video.
+            shorter: Shorter side, in pixels, that the model sees; None: what its config says.
+            score_thr: Where a sentence scores less than this in a clip, its masks are empty.
+            overwrite: Replace results that are in ``out_dir``.
+            boxes: Draw boxes and reference points.
+            progress: Show a progress bar.
+
+        Raises:
+            FileNotFoundError, ValueError: As ``VideoReader``; for an empty sentence.
+            FileExistsError: If ``out_dir`` holds results.
+        """
+        texts = check_texts(texts)
+        check_sizes(window, shorter)
+        reader = video if isinstance(video, VideoReader) else VideoReader(video)
+        clips = ClipInferencer(self.model, shorter=shorter)
+        writer = out_dir and ResultWriter(out_dir, reader, texts, overwrite, boxes)
+        result = VideoPrediction(texts, reader.fps, reader.size)
+        bar = tqdm(total=len(reader), unit='frame', disable=not progress)
+        with bar, writer or nullcontext():
+            for clip in clips.stream(prefetch(reader), texts, window):
+                clip = clip.hide(below=score_thr)
+                result.append(clip)
+                if writer:
+                    writer.write(clip)
+                bar.update(len(clip.frames))
+            bar.total = bar.n  # the container may have claimed another number
+        if writer:
+            result.files = writer.files()
+        return result

@@ -1,0 +1,308 @@
+"""Clips, windows and whole videos over one model.
+
+Letters: n sentences, T frames, H W size of the frames on disk.
+
+Every prediction goes through ``model.test_step`` with the transforms of the config's own test
+pipeline: the path of ``tools/test.py`` and of validation.
+"""
+
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from mmengine.registry import init_default_scope
+from torch import nn
+
+from .registry import TRANSFORMS, build
+from .structures import RVOSDataSample
+
+DEFAULT_WINDOW = 36
+_PIXELS = 2**24  # input pixels of all sentences that run at once: two clips of 36 frames, 360x640
+
+
+class ClipPrediction(NamedTuple):
+    """What the model says about one clip: the best query of each sentence."""
+
+    start: int  # number of the clip's first frame in the video
+    frames: np.ndarray  # (T, H, W, 3) uint8 RGB
+    scores: np.ndarray  # (n,)
+    masks: np.ndarray  # (n, T, H, W) bool
+    boxes: np.ndarray  # (n, T, 4) xyxy in pixels
+    reference_points: np.ndarray  # (n, T, 2) xy in pixels
+
+    def hide(self, below: float) -> 'ClipPrediction':
+        """The same with nothing found for the sentences that score less than ``below``."""
+        low = self.scores < below
+        shown = ~low[:, None, None]
+        return self._replace(
+            masks=self.masks & shown[..., None],
+            boxes=self.boxes * shown,
+            reference_points=np.where(shown, self.reference_points, np.nan),
+        )
+
+
+class ClipInferencer:
+    """Runs one model over clips with several sentences each.
+
+    Args:
+        model: A model in evaluation mode, as ``apis.init_model`` makes it.
+        pipeline: Configs of test transforms; what samples and loads is left out. By default those
+            of ``model.cfg``.
+        shorter: Resize frames to this shorter side, in pixels, instead of what the pipeline says.
+            Masks have the size of the frames on disk either way.
+        max_pixels: Sentences run together while their clips have no more pixels than this.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        pipeline: Sequence[dict] | None = None,
+        shorter: int | None = None,
+        max_pixels: int = _PIXELS,
+    ) -> None:
+        if model.training:
+            raise ValueError('the model is in training mode; call model.eval() before inference.')
+        self.model = model
+        self.max_pixels = max_pixels
+        pipeline = _test_pipeline(model) if pipeline is None else pipeline
+        self.transforms = _clip_transforms(pipeline, shorter)
+
+    @torch.no_grad()
+    def predict(self, frames: np.ndarray, texts: Sequence[str], start: int = 0) -> ClipPrediction:
+        """Segment what each sentence names in one clip.
+
+        Args:
+            frames: RGB uint8, (T, H, W, 3).
+            texts: n sentences.
+            start: Number of the first frame in the video.
+
+        Raises:
+            ValueError: If there is no sentence or an empty one, or no frame.
+        """
+        texts = check_texts(texts)
+        if frames.ndim != 4 or not len(frames):
+            raise ValueError(f'expected a clip (T, H, W, 3) with frames, got shape {frames.shape}.')
+        packed = self._pack(frames)
+        clip = packed['inputs']
+        chunk = max(1, self.max_pixels // (clip.shape[0] * clip.shape[2] * clip.shape[3]))
+        found = []
+        for first in range(0, len(texts), chunk):
+            samples = []
+            for i, text in enumerate(texts[first : first + chunk], first):
+                samples.append(packed['data_samples'].new())
+                samples[-1].set_metainfo({'text': text.lower(), 'exp_id': str(i)})
+            # One clip for all these sentences: the model sees it once.
+            samples = self.model.test_step({'inputs': [clip], 'data_samples': samples})
+            found += [_best(sample) for sample in samples]
+        return ClipPrediction(start, frames, *(np.stack(field) for field in zip(*found)))
+
+    def stream(
+        self, frames: Iterable[np.ndarray], texts: Sequence[str], window: int = DEFAULT_WINDOW
+    ) -> Iterator[ClipPrediction]:
+        """Predict a video clip by clip; never more than one clip of frames is held.
+
+        Args:
+            frames: RGB uint8 (H, W, 3), in order.
+            texts: n sentences.
+            window: Frames of a clip: independent clips (36 is the official Ref-DAVIS17 mode). 0:
+                the whole video is one clip (the official Ref-YouTube-VOS mode; memory grows with
+                its length).
+        """
+        check_sizes(window)
+        start = 0
+        for clip in _windows(frames, window):
+            yield self.predict(clip, texts, start)
+            start += len(clip)
+
+    def _pack(self, frames: np.ndarray) -> dict:
+        T, H, W, _ = frames.shape
+        results: dict[str, Any] = {
+            'imgs': np.ascontiguousarray(frames),
+            'ori_shape': (H, W),
+            'img_shape': (H, W),
+            'frame_inds': np.arange(T),
+            'key_frames': np.arange(T),
+            'frame_names': [f'{t:05d}' for t in range(T)],
+            'video_id': '',
+            'exp_id': '0',
+            'obj_id': None,
+            'kind': None,
+            'text': '',
+        }
+        for transform in self.transforms:
+            results = transform(results)
+        return results
+
+
+class VideoPrediction:
+    """Masks, boxes and scores of n sentences over a whole video; masks are kept compressed.
+
+    Attributes:
+        texts: The n sentences.
+        fps: Frames per second.
+        size: (h, w) of the frames.
+        starts: Number of the first frame of every clip.
+        files: What was written to disk, by what it is.
+    """
+
+    def __init__(self, texts: Sequence[str], fps: float, size: tuple[int, int]) -> None:
+        self.texts = list(texts)
+        self.fps = fps
+        self.size = size
+        self.starts: list[int] = []
+        self.files: dict[str, Path] = {}
+        self._scores: list[np.ndarray] = []
+        self._boxes: list[np.ndarray] = []
+        self._points: list[np.ndarray] = []
+        self._masks: list[list[bytes]] = [[] for _ in self.texts]
+
+    def __len__(self) -> int:
+        """Number of frames."""
+        return len(self._masks[0])
+
+    @property
+    def scores(self) -> np.ndarray:
+        """(clips, n), score of each sentence in each clip."""
+        return np.stack(self._scores)
+
+    @property
+    def boxes(self) -> np.ndarray:
+        """(n, frames, 4), xyxy in pixels."""
+        return np.concatenate(self._boxes, axis=1)
+
+    @property
+    def reference_points(self) -> np.ndarray:
+        """(n, frames, 2), xy in pixels; where the last decoder layer began to look."""
+        return np.concatenate(self._points, axis=1)
+
+    def masks(self, sentence: int) -> np.ndarray:
+        """All masks of one sentence, bool (frames, H, W)."""
+        return np.stack([self.mask(sentence, t) for t in range(len(self))])
+
+    def mask(self, sentence: int, frame: int) -> np.ndarray:
+        """The mask of one sentence in one frame, bool (H, W)."""
+        bits = np.frombuffer(zlib.decompress(self._masks[sentence][frame]), np.uint8)
+        H, W = self.size
+        return np.unpackbits(bits, count=H * W).astype(bool).reshape(H, W)
+
+    def append(self, clip: ClipPrediction) -> None:
+        """Add the next clip."""
+        self.starts.append(clip.start)
+        self._scores.append(clip.scores)
+        self._boxes.append(clip.boxes)
+        self._points.append(clip.reference_points)
+        for kept, masks in zip(self._masks, clip.masks):
+            kept += [zlib.compress(np.packbits(mask).tobytes(), 1) for mask in masks]
+
+
+def segment_video(
+    model: nn.Module,
+    frames: Iterable[np.ndarray],
+    texts: Sequence[str],
+    window: int = 0,
+    shorter: int | None = None,
+    fps: float = 0.0,
+) -> VideoPrediction:
+    """Segment what each sentence names in a video.
+
+    Args:
+        model: A model in evaluation mode, as ``apis.init_model`` makes it.
+        frames: RGB uint8 (H, W, 3) in order, or one array (T, H, W, 3).
+        texts: n sentences.
+        window: Frames of a clip; 0: the whole video is one.
+        shorter: See ``ClipInferencer``.
+        fps: Noted in the result.
+
+    Raises:
+        ValueError: If there are no frames, or no sentence or an empty one.
+    """
+    texts = check_texts(texts)
+    video = None
+    for clip in ClipInferencer(model, shorter=shorter).stream(frames, texts, window):
+        video = video or VideoPrediction(texts, fps, clip.frames.shape[1:3])
+        video.append(clip)
+    if video is None:
+        raise ValueError('the video has no frames.')
+    return video
+
+
+def check_texts(texts: Sequence[str] | str) -> list[str]:
+    """Sentences with their white space collapsed.
+
+    Raises:
+        ValueError: If there is none, or one of them is empty.
+    """
+    texts = [' '.join(text.split()) for text in ([texts] if isinstance(texts, str) else texts)]
+    if not texts:
+        raise ValueError('no sentence is given; name at least one object, such as "the dog".')
+    if not all(texts):
+        raise ValueError(
+            f'sentence {texts.index("") + 1} of {len(texts)} is empty; name an object, such as '
+            '"the dog".'
+        )
+    return texts
+
+
+def check_sizes(window: int = 0, shorter: int | None = None) -> None:
+    """Refuse windows and frame sizes that make no sense.
+
+    Raises:
+        ValueError: If ``window`` is negative, or ``shorter`` under 32.
+    """
+    if window < 0:
+        raise ValueError(
+            f'the window must be a number of frames, or 0 for the whole video, got {window}.'
+        )
+    if shorter is not None and shorter < 32:
+        raise ValueError(f'the shorter side must be at least 32 pixels, got {shorter}.')
+
+
+def _test_pipeline(model: nn.Module) -> Sequence[dict]:
+    cfg = getattr(model, 'cfg', None)
+    try:
+        return cfg.test_dataloader.dataset.pipeline
+    except AttributeError:
+        raise ValueError(
+            'the model carries no config with test_dataloader.dataset.pipeline: make it by '
+            'referformer.apis.init_model, or give the pipeline.'
+        ) from None
+
+
+def _clip_transforms(pipeline: Sequence[dict], shorter: int | None) -> list[Any]:
+    """What comes after loading, in the order of the pipeline."""
+    init_default_scope('referformer')
+    steps = [dict(step) for step in pipeline]
+    steps = [step for step in steps if not _kind(step).startswith(('Sample', 'Load'))]
+    check_sizes(shorter=shorter)
+    if shorter is not None:
+        kept = [step for step in steps if _kind(step) != 'Resize']
+        steps = [{'type': 'Resize', 'shorter': shorter, 'resize_masks': False}, *kept]
+    return [build(step, TRANSFORMS) for step in steps]
+
+
+def _kind(step: dict) -> str:
+    kind = step['type']
+    return kind.rsplit('.', 1)[-1] if isinstance(kind, str) else kind.__name__
+
+
+def _windows(frames: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
+    """Stacks of ``size`` frames, the last one shorter; of all frames if ``size`` is 0."""
+    clip: list[np.ndarray] = []
+    for frame in frames:
+        clip.append(frame)
+        if len(clip) == size:
+            yield np.stack(clip)
+            clip = []
+    if clip:
+        yield np.stack(clip)
+
+
+def _best(sample: RVOSDataSample) -> tuple[np.ndarray, ...]:
+    """Score, masks, boxes and reference points of the query with the highest score."""
+    found = sample.pred_instances
+    best = int(found.scores.argmax())
+    fields = (found.scores, found.masks, found.boxes, found.reference_points)
+    return tuple(field[best].cpu().numpy() for field in fields)

@@ -1,0 +1,200 @@
+"""Frames in, the same frames out: number, size, rate, order."""
+
+import itertools
+import threading
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from referformer.video_io import VideoReader, VideoWriter, output_suffix, prefetch
+
+
+def make_frames(num, size=(48, 64)):
+    """Frames that differ in brightness only every second time, with a red square."""
+    frames = np.zeros((num, *size, 3), np.uint8)
+    for t in range(num):
+        frames[t] = 20 + 12 * (t // 2)
+        frames[t, 8:24, 8:40] = (255, 0, 0)
+    return frames
+
+
+def write(path, frames, fps=10.0):
+    with VideoWriter(path, fps, frames.shape[1:3]) as writer:
+        for frame in frames:
+            writer.write(frame)
+    return path
+
+
+@pytest.mark.parametrize('suffix', ['.mp4', '.avi', '.gif'])
+@pytest.mark.parametrize('fps', [10, 23.976, 30000 / 1001])
+def test_what_is_written_is_read_back(tmp_path, suffix, fps):
+    frames = make_frames(13)
+    reader = VideoReader(write(tmp_path / f'video{suffix}', frames, fps))
+    read = np.stack(list(reader))
+    assert read.shape == frames.shape
+    assert len(reader) == 13
+    # A GIF counts in hundredths of a second, over 13 frames.
+    assert reader.fps == pytest.approx(fps, rel=0.01 if suffix == '.gif' else 1e-5)
+    assert np.abs(read.astype(int) - frames).mean() < 6
+    assert read[0, 16, 20, 0] > 240 > 30 > read[0, 16, 20, 2], 'RGB, not BGR'
+    assert not list(tmp_path.glob('.*')), 'a temporary file is left'
+
+
+@pytest.mark.parametrize('suffix', ['.avi', '.gif'])
+def test_odd_sizes_lose_no_row(tmp_path, suffix):
+    frames = make_frames(4, (49, 65))
+    reader = VideoReader(write(tmp_path / f'video{suffix}', frames, 29.97))
+    assert reader.size == (49, 65)
+    assert np.stack(list(reader)).shape == frames.shape
+
+
+def test_mp4_refuses_odd_sizes(tmp_path):
+    with pytest.raises(ValueError, match=r'65x49.*even'):
+        VideoWriter(tmp_path / 'video.mp4', 10, (49, 65))
+
+
+def test_equal_gif_frames_are_not_merged(tmp_path):
+    frames = np.repeat(make_frames(1), 5, axis=0)
+    assert len(list(VideoReader(write(tmp_path / 'still.gif', frames)))) == 5
+
+
+def test_a_failed_video_leaves_nothing(tmp_path):
+    target = write(tmp_path / 'video.mp4', make_frames(3))
+    before = target.read_bytes()
+    with pytest.raises(RuntimeError), VideoWriter(target, 10, (48, 64)) as writer:
+        writer.write(make_frames(1)[0])
+        raise RuntimeError
+    assert target.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ['video.mp4']
+
+
+def test_empty_and_unequal_videos_are_refused(tmp_path):
+    with pytest.raises(ValueError, match='no frames'), VideoWriter(tmp_path / 'a.avi', 5, (48, 64)):
+        pass
+    with (
+        pytest.raises(ValueError, match=r'\(48, 64, 3\)'),
+        VideoWriter(tmp_path / 'a.avi', 5, (48, 64)) as writer,
+    ):
+        writer.write(np.zeros((50, 64, 3), np.uint8))
+    with pytest.raises(ValueError, match='webm'):
+        VideoWriter(tmp_path / 'a.webm', 5, (48, 64))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_is_sorted_naturally(tmp_path):
+    for i in (10, 2, 1):
+        Image.new('RGB', (8, 6), (i, 0, 0)).save(tmp_path / f'frame{i}.png')
+    (tmp_path / 'notes.txt').write_text('not a frame')
+    reader = VideoReader(tmp_path)
+    assert reader.frame_names == ['frame1', 'frame2', 'frame10']
+    assert [frame[0, 0, 0] for frame in reader] == [1, 2, 10]
+    assert (reader.fps, reader.size, len(reader)) == (10.0, (6, 8), 3)
+    assert VideoReader(tmp_path, fps=24).fps == 24
+
+
+def test_frame_rate_of_a_gif_is_the_mean_of_its_durations(tmp_path):
+    images = [Image.new('RGB', (8, 6), (40 * i, 0, 0)) for i in range(4)]
+    path = tmp_path / 'a.gif'
+    images[0].save(path, save_all=True, append_images=images[1:], duration=[100, 100, 300, 300])
+    assert VideoReader(path).fps == pytest.approx(5)
+
+
+def test_bad_videos_are_named(tmp_path):
+    missing, text, gif, empty = (tmp_path / name for name in ('no.mp4', 'a.mp4', 'a.gif', 'empty'))
+    text.write_text('this is not a video')
+    gif.write_bytes(b'GIF89a')
+    empty.mkdir()
+    with pytest.raises(FileNotFoundError, match=r'no\.mp4'):
+        VideoReader(missing)
+    for path in (text, gif, empty):
+        with pytest.raises(ValueError, match=f'{path.name}.*Supported'):
+            VideoReader(path)
+    with pytest.raises(ValueError, match='frame rate'):
+        VideoReader(text, fps=0)
+
+
+def test_a_video_without_frames_is_refused(tmp_path):
+    path = tmp_path / 'a.avi'
+    cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'MJPG'), 10, (64, 48)).release()
+    assert path.is_file()
+    with pytest.raises(ValueError, match=r'a\.avi'):
+        VideoReader(path)
+
+
+def test_a_truncated_jpeg_is_found_by_verify(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
+    for i in range(3):
+        Image.fromarray(noise).save(tmp_path / f'{i}.jpg')
+    whole = (tmp_path / '1.jpg').read_bytes()
+    (tmp_path / '1.jpg').write_bytes(whole[: len(whole) // 2])
+    reader = VideoReader(tmp_path)
+    with pytest.raises(ValueError, match=r'1\.jpg.*truncated'):
+        reader.verify()
+
+
+def test_frames_of_another_size_are_named(tmp_path):
+    for i, width in enumerate((64, 64, 32)):
+        Image.new('RGB', (width, 48)).save(tmp_path / f'{i}.png')
+    with pytest.raises(ValueError, match=r'2\.png is 32x48.*64x48'):
+        VideoReader(tmp_path).verify()
+
+
+def test_two_images_of_one_name_are_refused(tmp_path):
+    for suffix in ('png', 'jpg'):
+        Image.new('RGB', (8, 8)).save(tmp_path / f'a.{suffix}')
+    with pytest.raises(ValueError, match='several images named a'):
+        VideoReader(tmp_path)
+
+
+def test_decoded_frames_count_not_the_containers_claim(tmp_path):
+    path = write(tmp_path / 'video.avi', make_frames(12))
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) * 2 // 3])
+    reader = VideoReader(path)
+    num = sum(1 for _ in reader)
+    assert 0 < num < 12
+    assert len(reader) == num
+
+
+def test_output_keeps_the_format_where_it_can(tmp_path):
+    frames = make_frames(2)
+    assert output_suffix(VideoReader(write(tmp_path / 'a.gif', frames))) == '.gif'
+    assert output_suffix(VideoReader(write(tmp_path / 'a.avi', frames))) == '.avi'
+    for name, size, suffix in (('even', (48, 64), '.mp4'), ('odd', (48, 65), '.avi')):
+        (tmp_path / name).mkdir()
+        Image.fromarray(make_frames(1, size)[0]).save(tmp_path / name / '0.png')
+        assert output_suffix(VideoReader(tmp_path / name)) == suffix
+
+
+def test_prefetch_keeps_order_raises_and_stops():
+    assert list(prefetch(range(100), 3)) == list(range(100))
+
+    def broken():
+        yield 1
+        raise ValueError('broken frame')
+
+    items = prefetch(broken())
+    assert next(items) == 1
+    with pytest.raises(ValueError, match='broken frame'):
+        next(items)
+
+    threads = threading.active_count()
+    endless = prefetch(itertools.count(), 2)
+    next(endless)
+    assert threading.active_count() == threads + 1
+    endless.close()
+    assert threading.active_count() == threads
+
+
+@pytest.mark.parametrize(
+    ('name', 'size', 'fps', 'num'),
+    [('bedroom', (540, 960), 30.0, 200), ('01_dog', (720, 1280), 29.97, 289)],
+)
+def test_real_videos(shared_dir: Path, name, size, fps, num):
+    reader = VideoReader(shared_dir / 'real' / f'{name}.mp4')
+    assert reader.size == size
+    assert reader.fps == pytest.approx(fps, abs=1e-3)
+    assert sum(1 for _ in reader) == len(reader) == num

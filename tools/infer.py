@@ -1,0 +1,74 @@
+"""Segment what sentences name in a video: drawn video, masks as PNGs, contact sheet.
+
+python tools/infer.py VIDEO "the dog" "the woman" --config CONFIG --checkpoint CKPT --out results
+"""
+
+import argparse
+from pathlib import Path
+
+from referformer.apis import ReferFormerInferencer, check_device, check_file
+from referformer.cli import user_errors
+from referformer.inference import DEFAULT_WINDOW, check_sizes, check_texts
+from referformer.results import check_output
+from referformer.video_io import VideoReader
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('video', help='mp4, avi, ..., a GIF, or a folder of frames')
+    parser.add_argument('sentences', nargs='+', help='one per object: "the dog that runs"')
+    parser.add_argument('--config', required=True, help='the config of the model')
+    parser.add_argument('--checkpoint', required=True, help='its weights, .pth or .safetensors')
+    parser.add_argument('--out', required=True, help='the folder to write')
+    parser.add_argument('--device', default='auto', help='cpu, cuda, cuda:1, ...; default: auto')
+    parser.add_argument(
+        '--window',
+        type=int,
+        default=DEFAULT_WINDOW,
+        help='frames that are seen together; 0: the whole video (default: %(default)s)',
+    )
+    parser.add_argument('--shorter', type=int, help='shorter side the model sees; default: config')
+    parser.add_argument('--score-thr', type=float, default=0.0, help='no mask below this score')
+    parser.add_argument('--fps', type=float, help='frame rate, instead of the one of the video')
+    parser.add_argument('--no-boxes', action='store_true', help='draw masks only')
+    parser.add_argument('--overwrite', action='store_true', help='replace results in --out')
+    return parser.parse_args()
+
+
+@user_errors()
+def main() -> None:
+    """Check all inputs, then load the model, then run."""
+    args = parse_args()
+    texts = check_texts(args.sentences)
+    check_sizes(args.window, args.shorter)
+    check_file(args.config, 'config')
+    check_file(args.checkpoint, 'checkpoint')
+    check_device(args.device)
+    check_output(Path(args.out), args.overwrite)
+    reader = VideoReader(args.video, args.fps)
+    reader.verify()
+
+    inferencer = ReferFormerInferencer(args.config, args.checkpoint, args.device)
+    result = inferencer(
+        reader,
+        texts,
+        args.out,
+        window=args.window,
+        shorter=args.shorter,
+        score_thr=args.score_thr,
+        overwrite=args.overwrite,
+        boxes=not args.no_boxes,
+        progress=True,
+    )
+    mode = f'window={args.window}' if args.window else 'whole'
+    height, width = result.size
+    print(f'{len(result)} frames, {width}x{height}, {result.fps:g} frames/s, mode {mode}')
+    for what, path in result.files.items():
+        print(f'  {what}: {path}')
+
+
+if __name__ == '__main__':
+    main()
