@@ -1,0 +1,98 @@
+"""Installs ReferFormer; builds its C++ operators where PyTorch and a C++ compiler are at hand.
+
+The operators are optional: without them the PyTorch forms serve, which are slower. Building them
+needs the PyTorch they will run with, hence ``pip install --no-build-isolation .`` (or ``-e .``).
+``REFERFORMER_BUILD_EXT=0`` skips them, ``=1`` makes a failure fatal; ``REFERFORMER_NATIVE=1``
+compiles for this machine's CPU only.
+"""
+
+import os
+import re
+import sys
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).resolve().parent
+WANTED = os.environ.get('REFERFORMER_BUILD_EXT', '')
+REMEDY = (
+    'The slower PyTorch form of deformable attention will be used. For the fast one install '
+    'PyTorch and a C++ compiler (Debian, Ubuntu: apt install g++), then run '
+    '`pip install --no-build-isolation .` again (REFERFORMER_BUILD_EXT=1 shows what fails).'
+)
+
+
+def version() -> str:
+    """The version in referformer/version.py."""
+    text = (ROOT / 'referformer' / 'version.py').read_text()
+    return re.search(r"__version__ = '([^']+)'", text)[1]
+
+
+def requirements(name: str) -> list[str]:
+    """The requirements in requirements/<name>.txt, one a line."""
+    lines = (ROOT / 'requirements' / f'{name}.txt').read_text().splitlines()
+    lines = (line.split('#', 1)[0].strip() for line in lines)
+    return [line for line in lines if line and not line.startswith('-')]
+
+
+def warn(reason: str) -> None:
+    """Say on stderr why there are no C++ operators, and what to do."""
+    print(f'referformer: no C++ operators: {reason}\nreferformer: {REMEDY}', file=sys.stderr)
+
+
+def extension() -> dict:
+    """The arguments of ``setup`` that build referformer._C, none where that is impossible."""
+    if WANTED == '0':
+        return {}
+    try:
+        from torch.utils.cpp_extension import BuildExtension, CppExtension
+    except ImportError as error:
+        if WANTED == '1':
+            raise SystemExit(
+                f'referformer: PyTorch cannot be imported here: {error}. Use --no-build-isolation.'
+            ) from error
+        warn(f'PyTorch cannot be imported at build time ({error})')
+        return {}
+
+    class BuildOptional(BuildExtension):
+        """BuildExtension that leaves the package without operators when the compiler fails."""
+
+        def run(self) -> None:
+            try:
+                super().run()
+            except Exception as error:
+                if WANTED == '1':
+                    raise
+                self.extensions = []
+                warn(f'the compiler failed ({error})')
+
+    openmp = [] if sys.platform == 'darwin' else ['-fopenmp']
+    native = ['-march=native'] if os.environ.get('REFERFORMER_NATIVE') == '1' else []
+    # Instruction sets beyond the platform's baseline are chosen at run time (csrc/*_avx*.cpp).
+    # CUDA sources (csrc/*.cu) will join here, with CUDAExtension.
+    files = sorted(str(path.relative_to(ROOT)) for path in (ROOT / 'csrc').iterdir())
+    module = CppExtension(
+        'referformer._C',
+        [file for file in files if file.endswith('.cpp')],
+        depends=files,
+        extra_compile_args=['-O3', '-g0', '-Wno-psabi', *openmp, *native],
+        extra_link_args=openmp,
+        optional=WANTED != '1',
+    )
+    return {'ext_modules': [module], 'cmdclass': {'build_ext': BuildOptional}}
+
+
+readme = ROOT / 'README.md'
+setup(
+    name='referformer',
+    version=version(),
+    description='Referring video object segmentation with language as queries, on MMEngine',
+    long_description=readme.read_text() if readme.exists() else '',
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    python_requires='>=3.10',
+    packages=find_packages(include=['referformer', 'referformer.*']),
+    install_requires=requirements('runtime'),
+    extras_require={'tests': requirements('tests')},
+    **extension(),
+)
