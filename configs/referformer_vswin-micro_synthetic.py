@@ -1,6 +1,12 @@
+# Clips. Start from the first stage, as tools/quickstart.sh does:
+# --cfg-options load_from=work_dirs/referformer_vswin-micro_synthetic-pretrain/iter_1500.pth
 _base_ = [
-    './_base_/default_runtime.py',
+    './_base_/iter_runtime.py',
     './_base_/models/referformer_micro.py',
     './_base_/datasets/synthetic.py',
     './_base_/schedules/micro.py',
 ]
+
+# Mask losses are divided by the number of frames, box losses are not: 4 frames, 4 times the weight.
+model = dict(criterion=dict(loss_mask=dict(weight=8.0), loss_dice=dict(weight=20.0)))
+optim_wrapper = dict(optimizer=dict(lr=5e-4))

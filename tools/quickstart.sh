@@ -33,6 +33,7 @@ done
 RUN=work_dirs/quickstart
 DATA=data/synthetic
 CONFIG=configs/referformer_vswin-micro_synthetic.py
+PRETRAIN_CONFIG=configs/referformer_vswin-micro_synthetic-pretrain.py
 cd "$REPO" || exit 1
 
 # stage NAME TITLE KEY OUTPUT run_step|run_step_live COMMAND...: makes OUTPUT, or says that it is
@@ -63,7 +64,7 @@ set_aside() {  # set_aside PATH: what is there moves to previous/
   fi
 }
 
-last_checkpoint() { cat "$RUN/train/last_checkpoint"; }
+last_checkpoint() { cat "$RUN/${1:-train}/last_checkpoint"; }
 
 infer() {
   local sentences=() line
@@ -73,7 +74,8 @@ infer() {
 }
 
 report() {
-  "$PY" tools/analysis_tools/plot_curve.py "$RUN/train" "$RUN/curve.png" --overwrite &&
+  "$PY" tools/analysis_tools/plot_curve.py "$RUN/pretrain" "$RUN/train" "$RUN/curve.png" \
+    --overwrite &&
     "$PY" tools/setup/quickstart_report.py "$RUN"
 }
 
@@ -86,7 +88,7 @@ if [ -n "$problem" ]; then
     "To change that, $COMPILER_REMEDY"
 fi
 
-STEPS=$((ENVIRONMENT_STEPS + 6))
+STEPS=$((ENVIRONMENT_STEPS + 7))
 if [ -n "$SETUP_ONLY" ]; then STEPS=$ENVIRONMENT_STEPS; fi
 environment_steps
 unlock_environment
@@ -110,9 +112,13 @@ fi
 
 data_key=$(key_of "$DATA/meta_expressions" "$DATA/train/meta.json" "$DATA/valid/meta.json")
 code_key="$(key_of referformer configs csrc) $(cat "$STAMPS/constraints.txt") $data_key"
-stage train 'Training from scratch (at most 12 minutes on 2 cores)' \
-  "$(key_of tools/train.py) $code_key" "$RUN/train" \
-  run_step_live "$PY" tools/train.py "$CONFIG" --work-dir "$RUN/train"
+stage pretrain 'Training from scratch, 1: single frames (about 5 minutes on 2 cores)' \
+  "$(key_of tools/train.py) $code_key" "$RUN/pretrain" \
+  run_step_live "$PY" tools/train.py "$PRETRAIN_CONFIG" --work-dir "$RUN/pretrain"
+stage train 'Training from scratch, 2: clips (about 5 minutes on 2 cores)' \
+  "$(key_of tools/train.py) $code_key $(key_of "$(last_checkpoint pretrain)")" "$RUN/train" \
+  run_step_live "$PY" tools/train.py "$CONFIG" --work-dir "$RUN/train" \
+  --cfg-options load_from="$(last_checkpoint pretrain)"
 
 result_key="$(cat "$RUN/done/train") $(key_of "$(last_checkpoint)")"
 stage test 'Test on the held-out videos' "$(key_of tools/test.py) $result_key" "$RUN/test" \

@@ -39,7 +39,7 @@ class RVOSDataset(BaseDataset):
       the optional key of that name, or None), ``label``, ``obj_id`` (None where the file lacks it);
     - ``frame_names``, ``img_dir``, ``img_suffix``, ``mask_dir`` (None without ground truth),
       ``mask_suffix``;
-    - in training ``centre``, the index of the frame the item is about;
+    - in training ``centre``, the index of the frame the item is about, and ``num_frames``;
     - in testing ``control_obj_id``: the next object of the video, by id and cyclically, that has an
       expression. The same prediction can be scored against it, as a control. None where there is
       no other object.
@@ -238,7 +238,7 @@ class RVOSDataset(BaseDataset):
                 yield {**expression, 'control_obj_id': following.get(expression['obj_id'])}
             else:
                 for centre in range(0, length, self.num_frames):
-                    yield {**expression, 'centre': centre}
+                    yield {**expression, 'centre': centre, 'num_frames': self.num_frames}
 
     def _check_folders(self, expressions: dict[str, list[dict]]) -> set[str]:
         """Check that each video has its folders, without a look at the files; videos with ground

@@ -1,5 +1,8 @@
 #!/usr/bin/env python
-"""Draw the loss and the J&F of a training: ``plot_curve.py WORK_DIR OUT.png``."""
+"""Draw the loss and the J&F of a training: ``plot_curve.py WORK_DIR OUT.png``.
+
+Several work dirs are the stages of one training, in their order.
+"""
 
 import argparse
 import io
@@ -15,12 +18,14 @@ from referformer.engine.checkpoint import atomic_write
 # Okabe and Ito: blue and orange stay apart for colour-blind readers and in print.
 RIGHT, SWAPPED, GREY = '#0072B2', '#D55E00', '#555555'
 
+Curve = list[tuple[int, float]]  # (iteration, value) pairs
+
 
 @user_errors()
 def main(argv: Sequence[str] | None = None) -> None:
     """Read the log, draw, write."""
     parser = argparse.ArgumentParser(description=__doc__.replace('`', ''))
-    parser.add_argument('work_dir', help='work dir of tools/train.py')
+    parser.add_argument('work_dirs', nargs='+', help='work dirs of tools/train.py')
     parser.add_argument('out', help='picture to write (.png, .pdf, .svg)')
     parser.add_argument(
         '--overwrite', action='store_true', help='OUT may replace an earlier picture'
@@ -31,12 +36,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise ValueError(f'{out}: expected a name that ends in .png, .pdf or .svg')
     if out.exists() and not args.overwrite:
         raise FileExistsError(f'{out} is already there; name another file, or add --overwrite')
-    losses, scores = read_log(Path(args.work_dir))
-    atomic_write(out, draw(losses, scores, out.suffix[1:]))
+    stages = [read_log(Path(work_dir)) for work_dir in args.work_dirs]
+    atomic_write(out, draw(stages, out.suffix[1:]))
     print(f'wrote {out}')
 
 
-def read_log(work_dir: Path) -> tuple[list[tuple[int, float]], dict[str, list[tuple[int, float]]]]:
+def read_log(work_dir: Path) -> tuple[Curve, dict[str, Curve]]:
     """The curves of the newest run in ``work_dir``, with the runs it was resumed from.
 
     Returns:
@@ -73,39 +78,50 @@ def read_log(work_dir: Path) -> tuple[list[tuple[int, float]], dict[str, list[tu
     return sorted(losses.items()), {name: sorted(curve.items()) for name, curve in scores.items()}
 
 
-def draw(
-    losses: Sequence[tuple[int, float]],
-    scores: dict[str, Sequence[tuple[int, float]]],
-    file_format: str,
-) -> bytes:
-    """The picture: the loss; beside it J&F against the object that is meant and another one."""
+def draw(stages: Sequence[tuple[Curve, dict[str, Curve]]], file_format: str) -> bytes:
+    """The picture: the loss; beside it J&F against the object that is meant and another one.
+
+    Args:
+        stages: What ``read_log`` gives, for each stage of the training.
+        file_format: As matplotlib knows it.
+    """
     import matplotlib
 
     matplotlib.use('Agg')
     import matplotlib.pyplot as plt
 
-    curves = [
-        (scores[name], label, colour, style)
-        for name, label, colour, style in (
-            ('J&F', 'the object the sentence means', RIGHT, '-'),
-            ('J&F_swapped', 'another object of the video', SWAPPED, '--'),
-        )
-        if name in scores
-    ]
-    panels = 2 if curves else 1
+    panels = 2 if any(scores for _, scores in stages) else 1
     figure, axes = plt.subplots(
         1, panels, figsize=(5.2 * panels, 3.6), squeeze=False, layout='constrained'
     )
     loss_axis = axes[0, 0]
-    loss_axis.plot(*zip(*losses), color=GREY, linewidth=1.8)
     loss_axis.set_title('Training loss', loc='left', fontweight='bold')
     loss_axis.set_ylabel('loss (smoothed by the logger)')
-    loss_axis.set_ylim(bottom=0)
-    if curves:
-        _draw_scores(axes[0, 1], curves)
+    start = 0
+    for losses, scores in stages:
+        iterations, values = zip(*losses)
+        loss_axis.plot([start + i for i in iterations], values, color=GREY, linewidth=1.8)
+        if scores:
+            _draw_scores(axes[0, 1], scores, start)
+        start += iterations[-1]
+        for axis in axes.flat:
+            axis.axvline(start, color='0.8', linewidth=1)
+    if panels == 2:
+        axes[0, 1].set_title('J&F on the validation videos', loc='left', fontweight='bold')
+        axes[0, 1].set_ylabel('J&F in percent')
+        handles, labels = axes[0, 1].get_legend_handles_labels()
+        unique = dict(zip(labels, handles))
+        axes[0, 1].legend(
+            unique.values(),
+            unique.keys(),
+            title='predicted masks compared with',
+            frameon=False,
+            loc='best',
+        )
     for axis in axes.flat:
         axis.set_xlabel('iteration')
         axis.set_xlim(left=0)
+        axis.set_ylim(bottom=0)
         axis.grid(axis='y', color='0.9')
         axis.spines[['top', 'right']].set_visible(False)
     buffer = io.BytesIO()
@@ -114,25 +130,25 @@ def draw(
     return buffer.getvalue()
 
 
-def _draw_scores(axis, curves: Sequence[tuple]) -> None:
-    for points, label, colour, style in curves:
+def _draw_scores(axis, scores: dict[str, Curve], start: int) -> None:
+    for name, label, colour, style in (
+        ('J&F', 'the object the sentence means', RIGHT, '-'),
+        ('J&F_swapped', 'another object of the video', SWAPPED, '--'),
+    ):
+        if name not in scores:
+            continue
+        points = [(start + iteration, value) for iteration, value in scores[name]]
         axis.plot(
             *zip(*points), style, color=colour, linewidth=1.8, marker='o', markersize=4, label=label
         )
         axis.annotate(
             f'{points[-1][1]:.1f}',
             points[-1],
-            xytext=(6, 0),
+            xytext=(0, 6),
             textcoords='offset points',
             color=colour,
-            va='center',
+            ha='right',
         )
-    axis.set_title('J&F on the validation videos', loc='left', fontweight='bold')
-    axis.set_ylabel('J&F in percent')
-    axis.set_ylim(
-        bottom=0, top=1.1 * max(value for points, *_ in curves for _, value in points) or 1
-    )
-    axis.legend(title='predicted masks compared with', frameon=False, loc='lower right')
 
 
 def _resumed(log: Path) -> bool:

@@ -13,16 +13,16 @@ class SampleFrames:
     positions in the clip that are annotated: all of them.
 
     Args:
-        num_frames: T, in the mode 'local_global'.
+        num_frames: T, in the mode 'local_global'; by default the item's, which is the dataset's.
         mode: 'local_global' (training): the item's own frame, close ones before and after, and
             others from anywhere in the video, see :func:`sample_local_global`. 'all' (testing): the
             whole video.
     """
 
-    def __init__(self, num_frames: int = 5, mode: str = 'local_global') -> None:
+    def __init__(self, num_frames: int | None = None, mode: str = 'local_global') -> None:
         if mode not in ('local_global', 'all'):
             raise ValueError(f"mode must be 'local_global' or 'all', not {mode!r}")
-        if num_frames < 1:
+        if num_frames is not None and num_frames < 1:
             raise ValueError(f'num_frames must be at least 1, but is {num_frames}')
         self.num_frames = num_frames
         self.mode = mode
@@ -33,7 +33,8 @@ class SampleFrames:
         if self.mode == 'all':
             frame_inds = np.arange(length)
         elif 'centre' in results:
-            frame_inds = sample_local_global(results['centre'], length, self.num_frames)
+            num_frames = self.num_frames or results['num_frames']
+            frame_inds = sample_local_global(results['centre'], length, num_frames)
         else:
             raise ValueError(
                 "the mode 'local_global' needs training items; use mode='all' for testing"
