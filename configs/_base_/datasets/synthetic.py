@@ -18,14 +18,14 @@ test_pipeline = [
     dict(type='PackClip'),
 ]
 train_dataloader = dict(
-    batch_size=4,
+    batch_size=8,
     num_workers=1,
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
         type='RefYouTubeVOS',
         data_root=data_root,
         split='train',
-        num_frames=4,
+        num_frames=2,
         classes='meta',
         pipeline=train_pipeline,
     ),
