@@ -1,5 +1,5 @@
 # Clips. Start from the first stage, as tools/quickstart.sh does:
-# --cfg-options load_from=work_dirs/referformer_vswin-micro_synthetic-pretrain/iter_1000.pth
+# --cfg-options load_from=work_dirs/referformer_vswin-micro_synthetic-pretrain/iter_750.pth
 _base_ = [
     './_base_/iter_runtime.py',
     './_base_/models/referformer_micro.py',

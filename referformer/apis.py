@@ -14,6 +14,7 @@ from torch import nn
 from tqdm import tqdm
 
 from .engine.checkpoint import load_checkpoint
+from .engine.launch import read_config, read_tokenizer
 from .inference import DEFAULT_WINDOW, ClipInferencer, VideoPrediction, check_sizes, check_texts
 from .registry import INFERENCERS, MODELS
 from .results import ResultWriter
@@ -39,13 +40,15 @@ def init_model(
 
     Raises:
         FileNotFoundError: If config or checkpoint do not exist.
-        ValueError: If the device does not exist, or the checkpoint belongs to another architecture.
+        ValueError: If the device does not exist, the config cannot be read, or the checkpoint
+            belongs to another architecture.
+        OSError: If the tokenizer is not there.
     """
     target = check_device(device)
     if checkpoint is not None:
         check_file(checkpoint, 'checkpoint')
     if not isinstance(config, Config):
-        config = Config.fromfile(check_file(config, 'config'))
+        config = read_config(config)
     if cfg_options:
         config.merge_from_dict(cfg_options)
     init_default_scope(config.get('default_scope', 'referformer'))
@@ -56,6 +59,7 @@ def init_model(
         )
     else:
         load_checkpoint(model, checkpoint)
+    read_tokenizer(model)
     model.cfg = config
     return model.to(target).eval()
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from .engine.checkpoint import check_folder
 from .inference import ClipPrediction, check_texts
 from .video_io import VideoReader, VideoWriter, output_suffix
 from .visualization import EvenSample, contact_sheet, draw_tile, overlay, palette, write_image
@@ -159,16 +160,9 @@ def check_output(out_dir: Path, overwrite: bool) -> None:
 
     Raises:
         FileExistsError: If it holds results and ``overwrite`` is not set, or anything but results.
-        NotADirectoryError: If it, or a folder above it, is a file.
-        PermissionError: If nothing may be written there.
+        NotADirectoryError, PermissionError: See ``check_folder``.
     """
-    nearest = next(path for path in (out_dir, *out_dir.absolute().parents) if path.exists())
-    if not nearest.is_dir():
-        raise NotADirectoryError(f'{nearest} is a file; give a folder for the output {out_dir}.')
-    if not os.access(nearest, os.W_OK):
-        raise PermissionError(
-            f'the output {out_dir} cannot be written: no permission in {nearest}.'
-        )
+    check_folder(out_dir)
     held = sorted(path.name for path in out_dir.iterdir()) if out_dir.exists() else []
     foreign = [name for name in held if not _OURS.fullmatch(name)]
     if foreign:

@@ -18,3 +18,11 @@ def shared_dir() -> Path:
     if not path.is_dir():
         pytest.skip(f'the fixtures of the official model are not here: {path} does not exist')
     return path
+
+
+@pytest.fixture
+def tiny_model(tmp_path):
+    """Makes small models: ``tiny_model(num_queries=5, transformer=dict(dropout=0))``."""
+    from model_fixtures import tiny_model as make
+
+    return lambda **changes: make(tmp_path / 'tokenizer', **changes)

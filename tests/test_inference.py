@@ -241,8 +241,8 @@ def test_the_inferencer_and_the_test_loop_give_the_same(micro, index):
     assert 0.1 < expected.masks.float().mean() < 0.9
     assert result.scores[0, 0] == pytest.approx(expected.scores.item(), abs=1e-5)
     assert np.abs(result.boxes[0] - expected.boxes[0].numpy()).max() < 1e-3
-    # One pixel on the threshold may fall on the other side in a batch of another size.
-    assert (result.masks(0) == expected.masks[0].numpy()).mean() > 0.9999
+    # Pixels on the threshold, here the median, may fall on the other side in another batch size.
+    assert (result.masks(0) == expected.masks[0].numpy()).mean() > 0.999
     assert (result.masks(0) != result.masks(1)).any(), 'the sentence makes no difference'
 
 
@@ -254,4 +254,4 @@ def test_sentences_together_give_what_they_give_alone(micro):
     for i, text in enumerate(texts):
         alone = ClipInferencer(model).predict(frames, [text])
         assert together.scores[i] == pytest.approx(alone.scores[0], abs=1e-5)
-        assert (together.masks[i] == alone.masks[0]).mean() > 0.9999
+        assert (together.masks[i] == alone.masks[0]).mean() > 0.999

@@ -4,16 +4,24 @@
 import argparse
 import json
 import math
-from collections.abc import Mapping, Sequence
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from mmengine.config import DictAction
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
-from referformer.cli import user_errors
-from referformer.engine.checkpoint import atomic_write, load_checkpoint
-from referformer.engine.launch import LAUNCHERS, choose_device, load_config, set_up_launcher
+from referformer.cli import OptionsAction, user_errors
+from referformer.engine.checkpoint import atomic_write, check_folder, load_checkpoint
+from referformer.engine.launch import (
+    LAUNCHERS,
+    choose_device,
+    load_config,
+    read_tokenizer,
+    set_up_launcher,
+)
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -34,7 +42,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=OptionsAction,
         metavar='KEY=VALUE',
         help='override settings of the config: a.b=1 c="[1,2]"',
     )
@@ -56,14 +64,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not Path(args.checkpoint).is_file():
         raise FileNotFoundError(f'checkpoint {args.checkpoint} does not exist; check the path')
     cfg.load_from, cfg.resume = None, False  # the Runner would load whatever fits
-    if args.show_dir:
-        hooks = cfg.setdefault('default_hooks', {})
-        hooks.setdefault('visualization', {'type': 'VisualizationHook'})
-        hooks['visualization']['out_dir'] = args.show_dir
     set_up_launcher(cfg, args.launcher, args.local_rank)
-    runner = Runner.from_cfg(cfg)
-    load_checkpoint(runner.model, args.checkpoint)
-    metrics = {name: plain_number(value) for name, value in runner.test().items()}
+    with drawn_into(args.show_dir) as folder:
+        if folder:
+            hooks = cfg.setdefault('default_hooks', {})
+            hooks.setdefault('visualization', {'type': 'VisualizationHook'})
+            hooks['visualization']['out_dir'] = folder
+        runner = Runner.from_cfg(cfg)
+        load_checkpoint(runner.model, args.checkpoint)
+        read_tokenizer(runner.model)
+        metrics = {name: plain_number(value) for name, value in runner.test().items()}
     if not is_main_process():
         return
     print(table(metrics))
@@ -81,6 +91,7 @@ def check_outputs(out: str | None, show_dir: str | None, overwrite: bool) -> Non
     Raises:
         ValueError: ``out`` is no JSON file.
         FileExistsError: Results are there.
+        OSError: A folder on the way is a file, or must not be written to.
     """
     if out and Path(out).suffix != '.json':
         raise ValueError(
@@ -88,8 +99,10 @@ def check_outputs(out: str | None, show_dir: str | None, overwrite: bool) -> Non
         )
     if out and Path(out).is_dir():
         raise ValueError(f'--out {out} is a folder; name a file')
-    if show_dir and Path(show_dir).exists() and not Path(show_dir).is_dir():
-        raise ValueError(f'--show-dir {show_dir} is a file; name a folder')
+    if out:
+        check_folder(Path(out).parent)
+    if show_dir:
+        check_folder(show_dir)
     there = [out] if out and Path(out).exists() else []
     if show_dir and Path(show_dir).is_dir() and any(Path(show_dir).iterdir()):
         there.append(show_dir)
@@ -98,6 +111,26 @@ def check_outputs(out: str | None, show_dir: str | None, overwrite: bool) -> Non
             f'{" and ".join(there)} already there with results; name another place, '
             'or add --overwrite'
         )
+
+
+@contextmanager
+def drawn_into(show_dir: str | None) -> Iterator[str | None]:
+    """A folder to draw into, of which the content moves to ``show_dir`` when the test is over.
+
+    Where the test fails nothing is left; what ``show_dir`` has under other names is kept.
+    """
+    if not show_dir or not is_main_process():  # the main process draws
+        yield show_dir
+        return
+    target = Path(show_dir)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f'.{target.name}.', dir=target.parent) as folder:
+        yield folder
+        target.mkdir(exist_ok=True)
+        for drawn in Path(folder).iterdir():
+            if (target / drawn.name).is_dir():
+                shutil.rmtree(target / drawn.name)
+            drawn.rename(target / drawn.name)
 
 
 def plain_number(value: object) -> float | None:

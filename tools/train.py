@@ -5,13 +5,20 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
-from referformer.cli import user_errors
-from referformer.engine.launch import LAUNCHERS, choose_device, load_config, set_up_launcher
+from referformer.cli import OptionsAction, user_errors
+from referformer.engine import RemoveFilesHook
+from referformer.engine.launch import (
+    LAUNCHERS,
+    check_types,
+    choose_device,
+    load_config,
+    read_tokenizer,
+    set_up_launcher,
+)
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -47,7 +54,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=OptionsAction,
         metavar='KEY=VALUE',
         help='override settings of the config: a.b=1 c="[1,2]"',
     )
@@ -73,13 +80,13 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise ValueError(f'--auto-scale-lr: {args.config} has no auto_scale_lr.base_batch_size')
         cfg.auto_scale_lr.enable = True
     set_up_launcher(cfg, args.launcher, args.local_rank)
+    check_types(cfg)
     runner = Runner.from_cfg(cfg)
-    # The Runner builds its loops, and the data, when it is asked for them. What is missing must
-    # show before anything is deleted.
+    # What is missing must show before the training starts and anything is deleted; the Runner would
+    # build the data of the validation only after the weights.
     _ = runner.train_loop, runner.val_loop
-    if is_main_process():
-        for path in old:
-            path.unlink(missing_ok=True)
+    read_tokenizer(runner.model)
+    runner.register_hook(RemoveFilesHook(old))
     runner.train()
 
 

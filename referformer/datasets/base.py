@@ -120,7 +120,9 @@ class RVOSDataset(BaseDataset):
 
     def load_data_list(self) -> list[dict]:
         """Read and check the files; one short dict for each item (the rest is in ``videos``)."""
-        require(self.data_root, 'the dataset')
+        require(
+            self.data_root, 'the dataset; tools/dataset_tools/make_synthetic.py FOLDER makes one'
+        )
         videos = self.select_videos(read_videos(self.ann_file))
         if not videos:
             raise ValueError(f'{self.ann_file} leaves no video to use for the split {self.split!r}')
@@ -289,10 +291,12 @@ class RVOSDataset(BaseDataset):
         require(self.meta_file, 'the categories of the objects; meta_file=None does without')
         categories = {}
         for video_id, video in read_videos(self.meta_file).items():
-            objects = _get(video, 'objects', self.meta_file, f'videos.{video_id}.objects')
-            where = f'videos.{video_id}.objects.{{}}.category'
+            where = f'videos.{video_id}.objects'
+            objects = _get(video, 'objects', self.meta_file, where)
+            if not isinstance(objects, dict) or not all(map(str.isdecimal, objects)):
+                raise ValueError(f'{self.meta_file}: {where} must map object ids to objects')
             categories[video_id] = {
-                int(obj_id): _get(entry, 'category', self.meta_file, where.format(obj_id))
+                int(obj_id): _get(entry, 'category', self.meta_file, f'{where}.{obj_id}.category')
                 for obj_id, entry in objects.items()
             }
         return categories

@@ -1,7 +1,13 @@
 """What training and testing need beyond MMEngine."""
 
 from .checkpoint import load_checkpoint, read_checkpoint
-from .hooks import EpochSeedHook, InvalidLossHook, MatchingCheckpointHook, SafeCheckpointHook
+from .hooks import (
+    EpochSeedHook,
+    InvalidLossHook,
+    MatchingCheckpointHook,
+    RemoveFilesHook,
+    SafeCheckpointHook,
+)
 from .optim_wrapper import BFloat16OptimWrapper
 from .samplers import VideoBatchSampler
 from .visualization_hook import VisualizationHook
@@ -11,6 +17,7 @@ __all__ = [
     'EpochSeedHook',
     'InvalidLossHook',
     'MatchingCheckpointHook',
+    'RemoveFilesHook',
     'SafeCheckpointHook',
     'VideoBatchSampler',
     'VisualizationHook',

@@ -5,6 +5,7 @@ Importing this module makes MMEngine read local files through :func:`read_checkp
 file holds more than tensors.
 """
 
+import errno
 import os
 import re
 import tempfile
@@ -134,6 +135,20 @@ def check_keys(
     )
 
 
+def check_folder(folder: str | Path) -> None:
+    """Refuse a folder that nothing could be written to; it need not exist.
+
+    Raises:
+        NotADirectoryError: If it, or a folder above it, is a file.
+        PermissionError: If nothing may be written there.
+    """
+    nearest = next(p for p in (Path(folder), *Path(folder).absolute().parents) if p.exists())
+    if not nearest.is_dir():
+        raise NotADirectoryError(f'{nearest} is a file; give a folder for the output {folder}.')
+    if not os.access(nearest, os.W_OK):
+        raise PermissionError(f'the output {folder} cannot be written: no permission in {nearest}.')
+
+
 def atomic_write(path: str | Path, content: bytes) -> None:
     """Write ``path`` whole or not at all: under a temporary name first, then renamed."""
     path = Path(path)
@@ -173,9 +188,11 @@ def _read_pickle(path: Path, map_location: Any) -> Any:
     try:
         with torch.serialization.safe_globals(_safe_globals()):
             return torch.load(path, map_location=map_location, weights_only=True)
-    except (torch.OutOfMemoryError, OSError):
+    except torch.OutOfMemoryError:
         raise
     except Exception as error:  # whatever damaged bytes bring about
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # a seek beyond the end
+            raise
         wanted = re.search(r'GLOBAL (\S+)|function (<.*?>)', str(error))
         if wanted is None:
             raise ValueError(_unreadable(path, error)) from error
@@ -220,12 +237,12 @@ def _history_buffer_method(owner: Any, name: str) -> Callable:
 def _unreadable(path: Path, error: Exception) -> str:
     return (
         f'{path} ({path.stat().st_size} bytes) cannot be read as a checkpoint: it is truncated, or '
-        f'is no {path.suffix or ".pth"} file ({_first_line(error)}). Copy or download it again.'
+        f'is no {path.suffix or ".pth"} file ({_first_sentence(error)}). Copy or download it again.'
     )
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def _first_sentence(error: Exception) -> str:
+    return re.split(r'\. |\n', str(error).strip() or type(error).__name__)[0]
 
 
 def _first(names: Iterable[str]) -> str:

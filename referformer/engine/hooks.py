@@ -3,12 +3,13 @@
 import random
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from mmengine.dataset import worker_init_fn
-from mmengine.dist import get_rank
+from mmengine.dist import get_rank, is_main_process
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.model import is_model_wrapper
@@ -77,6 +78,24 @@ class MatchingCheckpointHook(Hook):
         for name in [name for name in state if any(re.search(p, name) for p in fresh)]:
             del state[name]
         check_keys(model.state_dict(), checkpoint, path, fresh)
+
+
+@HOOKS.register_module()
+class RemoveFilesHook(Hook):
+    """Delete the files of an earlier run once a training has all it needs and starts.
+
+    Args:
+        files: Those that are not there are passed over.
+    """
+
+    def __init__(self, files: Sequence[str | Path]) -> None:
+        self.files = [Path(file) for file in files]
+
+    def before_train(self, runner: Runner) -> None:
+        """Delete them, on the main process; data, weights and optimiser are there by now."""
+        if is_main_process():
+            for file in self.files:
+                file.unlink(missing_ok=True)
 
 
 @HOOKS.register_module()

@@ -6,6 +6,12 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 from mmengine.device import utils as device_utils
+from mmengine.model import is_model_wrapper
+from torch import nn
+
+from ..cli import unknown_type
+from ..registry import OPTIMIZERS
+from .checkpoint import check_folder
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 
@@ -23,6 +29,20 @@ def load_config(
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: It cannot be read.
+        OSError: Nothing can be written to the folder.
+    """
+    cfg = read_config(path, options)
+    cfg.work_dir = work_dir or cfg.get('work_dir') or str(Path('work_dirs') / Path(path).stem)
+    check_folder(cfg.work_dir)
+    return cfg
+
+
+def read_config(path: str | Path, options: dict | None = None) -> Config:
+    """Read a config file and apply overrides by dotted key.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It cannot be read.
     """
     path = Path(path)
     if not path.is_file():
@@ -32,8 +52,28 @@ def load_config(
         cfg.merge_from_dict(options or {})
     except Exception as error:  # a config is Python: anything can go wrong in it
         raise ValueError(f'config {path}: {type(error).__name__}: {error}') from error
-    cfg.work_dir = work_dir or cfg.get('work_dir') or str(Path('work_dirs') / path.stem)
     return cfg
+
+
+def check_types(cfg: Config) -> None:
+    """Refuse an unknown optimiser, which MMEngine does not name.
+
+    Raises:
+        ValueError: Naming it.
+    """
+    kind = (cfg.get('optim_wrapper') or {}).get('optimizer', {}).get('type')
+    if isinstance(kind, str) and OPTIMIZERS.get(kind) is None:
+        raise ValueError(unknown_type(kind, OPTIMIZERS.name))
+
+
+def read_tokenizer(model: nn.Module) -> None:
+    """Read the tokenizer, which a model would do at its first sentence only.
+
+    Raises:
+        OSError: It is not there.
+    """
+    model = model.module if is_model_wrapper(model) else model
+    _ = getattr(getattr(model, 'text_encoder', None), 'tokenizer', None)
 
 
 def choose_device(name: str) -> None:

@@ -1,11 +1,12 @@
-"""Names of the official ReferFormer's parameters and ours, both ways."""
+"""Names of the official ReferFormer's parameters and ours, both ways.
+
+A backbone is 'resnet' (the same names on both sides), 'swin' or 'video_swin'.
+"""
 
 import re
-from collections.abc import Mapping
+from functools import cache
 
-from torch import Tensor
-
-# (official, ours): {i}, {j}, {k} are numbers, {r} is any rest. The first rule that fits is used.
+# (official, ours): {i} and {j} are numbers, {r} is any rest. The first rule that fits is used.
 _HEADS = [
     ('transformer.level_embed', 'transformer.level_embed'),
     ('transformer.reference_points.{r}', 'transformer.reference_points.{r}'),
@@ -57,51 +58,63 @@ _SWIN = [
     ('layers.{i}.blocks.{j}.mlp.fc1.{r}', 'stages.{i}.{j}.mlp.0.{r}'),
     ('layers.{i}.blocks.{j}.mlp.fc2.{r}', 'stages.{i}.{j}.mlp.2.{r}'),
     ('layers.{i}.blocks.{j}.{r}', 'stages.{i}.{j}.{r}'),
-    ('layers.{i}.downsample.{r}', 'downsamples.{i}.{r}'),  # Swin
-    ('downsamples.{i}.{r}', 'downsamples.{i}.{r}'),  # Video Swin
-    ('norm{i}.{r}', 'out_norms.{i}.{r}'),
 ]
+_DOWN = 'layers.{i}.downsample.{r}', 'downsamples.{i}.{r}'
+_BACKBONES = {
+    'resnet': [('{r}', '{r}')],
+    # Published on its own, Swin has no norms after the stages, and Video Swin has Swin's names.
+    'swin': [*_SWIN, _DOWN, ('norm{i}.{r}', 'out_norms.{i}.{r}')],
+    'video_swin': [*_SWIN, ('downsamples.{i}.{r}', 'downsamples.{i}.{r}'), _DOWN],
+}
 _BODY = 'backbone.0.body.'
 
 
-def _compile(template: str) -> re.Pattern:
-    pattern = re.escape(template)
-    pattern = re.sub(r'\\{([ijk])\\}', r'(?P<\1>\\d+)', pattern)
-    return re.compile(pattern.replace(r'\{r\}', '(?P<r>.+)'))
+def to_ours(key: str, backbone: str) -> str | None:
+    """Our name of a key of an official ReferFormer; None if it has no counterpart."""
+    if key.startswith(_BODY):
+        name = backbone_to_ours(key.removeprefix(_BODY), backbone)
+        return name and f'backbone.{name}'
+    return _translate(key, _official_first('heads'))
 
 
-def _translate(key: str, rules: list[tuple[str, str]], to_ours: bool) -> str | None:
-    for official, ours in rules:
-        source, target = (official, ours) if to_ours else (ours, official)
-        match = _compile(source).fullmatch(key)
+def backbone_to_ours(key: str, backbone: str) -> str | None:
+    """Our name of a key of a backbone that was published on its own; None if it has none."""
+    return _translate(key, _official_first(backbone))
+
+
+def to_official(key: str, backbone: str) -> str | None:
+    """The official name of one of our keys; None if it has no counterpart."""
+    if key.startswith('backbone.'):
+        name = _translate(key.removeprefix('backbone.'), _ours_first(backbone))
+        return name and _BODY + name
+    return _translate(key, _ours_first('heads'))
+
+
+_Rules = list[tuple[re.Pattern, str]]
+
+
+def _translate(key: str, rules: _Rules) -> str | None:
+    for pattern, target in rules:
+        match = pattern.fullmatch(key)
         if match:
             return target.format(**match.groupdict())
     return None
 
 
-def backbone_kind(keys: Mapping[str, Tensor]) -> str:
-    """'resnet', 'swin' or 'video_swin', by the official names of a whole model.
-
-    Raises:
-        ValueError: The keys are not those of an official ReferFormer.
-    """
-    if f'{_BODY}conv1.weight' in keys:
-        return 'resnet'
-    if f'{_BODY}downsamples.0.reduction.weight' in keys:
-        return 'video_swin'
-    if f'{_BODY}layers.0.downsample.reduction.weight' in keys:
-        return 'swin'
-    raise ValueError('no ResNet, Swin or Video Swin under "backbone.0.body."')
+@cache
+def _official_first(part: str) -> _Rules:
+    return [(_compile(official), ours) for official, ours in _rules(part)]
 
 
-def to_ours(key: str, backbone: str) -> str | None:
-    """Our name of an official key; None for copies and constants that we do not store."""
-    if key.startswith('transformer.decoder.bbox_embed.') or key.endswith(
-        ('relative_position_index', 'embeddings.position_ids', 'num_batches_tracked')
-    ):
-        return None
-    if key.startswith(_BODY):
-        key = key.removeprefix(_BODY)
-        name = key if backbone == 'resnet' else _translate(key, _SWIN, to_ours=True)
-        return name and f'backbone.{name}'
-    return _translate(key, _FPN + _HEADS, to_ours=True)
+@cache
+def _ours_first(part: str) -> _Rules:
+    return [(_compile(ours), official) for official, ours in _rules(part)]
+
+
+def _rules(part: str) -> list[tuple[str, str]]:
+    return _FPN + _HEADS if part == 'heads' else _BACKBONES[part]
+
+
+def _compile(template: str) -> re.Pattern:
+    pattern = re.sub(r'\\{([ij])\\}', r'(?P<\1>\\d+)', re.escape(template))
+    return re.compile(pattern.replace(r'\{r\}', '(?P<r>.+)'))

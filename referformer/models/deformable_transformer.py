@@ -232,7 +232,10 @@ class DeformableTransformer(BaseModule):
                 x = torch.utils.checkpoint.checkpoint(layer, *args, use_reentrant=False)
             else:
                 x = layer(*args)
-        output = self._decode(x, shapes, mask, ratios, queries, query_pos)
+        # Boxes move with every bit of the few queries: full precision, under autocast too.
+        with torch.autocast(x.device.type, enabled=False):
+            full = x.to(query_pos.dtype)
+            output = self._decode(full, shapes, mask, ratios, queries, query_pos)
         sizes = [h * w for h, w in shapes]
         memory = [
             tokens.transpose(1, 2).unflatten(2, shape)
@@ -268,10 +271,9 @@ class DeformableTransformer(BaseModule):
     @staticmethod
     def _refine(delta: Tensor, reference: Tensor) -> Tensor:
         """Move a reference point (2 numbers) or box (4 numbers) by what the box head says."""
-        with torch.autocast(delta.device.type, enabled=False):
-            base = inverse_sigmoid(reference.float())
-            base = torch.cat((base, base.new_zeros(*base.shape[:-1], 4 - base.shape[-1])), -1)
-            return (delta.float() + base).sigmoid()
+        base = inverse_sigmoid(reference.float())
+        base = torch.cat((base, base.new_zeros(*base.shape[:-1], 4 - base.shape[-1])), -1)
+        return (delta.float() + base).sigmoid()
 
 
 def _valid_ratio(padding_mask: Tensor) -> Tensor:

@@ -96,7 +96,8 @@ class DynamicMaskHead(BaseModule):
 
     def _kernels(self, hs: Tensor) -> list[Tensor]:
         """Weights (..., out, in), biases (..., out) of the three layers, from (D, B, T, Q, C)."""
-        parts = self.controller(hs).split(self.kernel_sizes, -1)
+        with torch.autocast(hs.device.type, enabled=False):  # coordinates reach hundreds of pixels
+            parts = self.controller(hs).split(self.kernel_sizes, -1)
         w1, w2, w3 = (
             p.unflatten(-1, (out, -1)) for p, out in zip(parts, (self.num_channels,) * 2 + (1,))
         )

@@ -73,7 +73,8 @@ def masks_at_original_size(
         ori_size: (H0, W0) to reach.
         resize: 'logits': bilinear straight to ``ori_size``, then the threshold (Ref-YouTube-VOS,
             Ref-DAVIS17);
-            'masks': x4 bilinear, threshold, cut to ``img_size``, nearest to ``ori_size`` (A2D, JHMDB, COCO).
+            'masks': x4 bilinear, threshold, cut to ``img_size``, nearest to ``ori_size`` (A2D,
+            JHMDB, COCO).
         threshold: Of the probability, exclusive.
 
     Returns:

@@ -182,7 +182,8 @@ class ReferFormer(BaseModel):
             words,
         )
         heads = self.class_heads
-        logits = [heads[i % len(heads)](x) for i, x in enumerate(output.hs)]
+        with torch.autocast(output.hs.device.type, enabled=False):
+            logits = [heads[i % len(heads)](x) for i, x in enumerate(output.hs)]
         references = (
             output.references.detach() if self.transformer.with_box_refine else output.references
         )

@@ -1,6 +1,7 @@
 """The linguistic encoder: words and sentence, projected to C (paper section 3.2)."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -76,10 +77,9 @@ class RobertaTextEncoder(BaseModule):
             source = AutoModel.from_pretrained(self.pretrained)
         except OSError as error:
             raise OSError(
-                f'the text encoder {self.pretrained!r} could not be loaded: {error}\n'
-                'Give the folder of a downloaded copy (--cfg-options '
-                'model.text_encoder.pretrained=FOLDER model.text_encoder.tokenizer=FOLDER), '
-                'or start from a checkpoint that holds it '
+                f'the text encoder {_reason(self.pretrained, error)} '
+                'Give the folder of a downloaded copy (model.text_encoder.pretrained=FOLDER '
+                'model.text_encoder.tokenizer=FOLDER), or start from a checkpoint that holds it '
                 '(load_from=..., model.text_encoder.pretrained=None).'
             ) from error
         self.encoder.load_state_dict(source.state_dict())
@@ -100,8 +100,9 @@ class RobertaTextEncoder(BaseModule):
                 self._tokenizer = AutoTokenizer.from_pretrained(self._tokenizer_name)
             except (OSError, ValueError) as error:
                 raise OSError(
-                    f'the tokenizer {self._tokenizer_name!r} could not be loaded: {error}\n'
-                    'Give the folder of a downloaded copy (model.text_encoder.tokenizer=FOLDER).'
+                    f'the tokenizer {_reason(self._tokenizer_name, error)} '
+                    'Give the folder of a downloaded copy (model.text_encoder.tokenizer=FOLDER); '
+                    'that of synthetic data is made by tools/dataset_tools/make_synthetic.py.'
                 ) from error
         return self._tokenizer
 
@@ -121,11 +122,23 @@ class RobertaTextEncoder(BaseModule):
         return self.encode(tokens['input_ids'].to(device), tokens['attention_mask'].to(device))
 
     def encode(self, input_ids: Tensor, attention_mask: Tensor) -> TextFeatures:
-        """Encode tokens, (B, L) each; 1 in ``attention_mask`` = token, all else = padding."""
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            output = self.encoder(input_ids=input_ids, attention_mask=attention_mask)
-        return TextFeatures(
-            words=self.projection(output.last_hidden_state),
-            mask=attention_mask != 1,
-            sentence=self.projection(output.pooler_output),
-        )
+        """Encode tokens, (B, L) each; 1 in ``attention_mask`` = token, all else = padding.
+
+        In full precision under autocast too: a few words cost little, and every pixel reads them.
+        """
+        with torch.autocast(input_ids.device.type, enabled=False):
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+                output = self.encoder(input_ids=input_ids, attention_mask=attention_mask)
+            return TextFeatures(
+                words=self.projection(output.last_hidden_state),
+                mask=attention_mask != 1,
+                sentence=self.projection(output.pooler_output),
+            )
+
+
+def _reason(name: str, error: Exception) -> str:
+    """Why ``transformers`` did not load ``name``, in a line."""
+    looks_like_path = name.startswith(('/', '.', '~')) or name.count('/') > 1
+    if looks_like_path and not Path(name).exists():
+        return f'{name!r} could not be loaded: there is no such folder.'
+    return f'{name!r} could not be loaded: {str(error).splitlines()[0]}'

@@ -62,7 +62,8 @@ class FeedForward(nn.Module):
 class VisionLanguageFusion(BaseModule):
     """Early fusion: every pixel is multiplied by what it reads in the sentence.
 
-    One module serves all levels. No position on the pixels, no residual, no norm.
+    One module serves all levels. No position on the pixels, no residual, no norm. As a factor of
+    all features it is computed in full precision, under autocast too.
 
     Args:
         embed_dim: C.
@@ -78,10 +79,15 @@ class VisionLanguageFusion(BaseModule):
     def forward(self, maps: Tensor, text: WordTokens) -> Tensor:
         """Fuse one level, (B*T, C, h, w) -> (B*T, C, h, w)."""
         B = text.words.shape[0]
-        tokens = to_tokens(maps, B)
-        read = self.attn(
-            tokens, text.keys, text.words, key_padding_mask=text.mask, need_weights=False
-        )[0]
+        maps = maps.to(text.words.dtype)
+        with torch.autocast(maps.device.type, enabled=False):
+            read = self.attn(
+                to_tokens(maps, B),
+                text.keys,
+                text.words,
+                key_padding_mask=text.mask,
+                need_weights=False,
+            )[0]
         return maps * to_maps(read, maps.shape[-2:])
 
 

@@ -50,6 +50,7 @@ def test_item_is_complete(root):
         'obj_id': 2,
         'label': 0,
         'centre': 5,
+        'num_frames': 5,
         'frame_names': [f'{i:05d}' for i in range(0, 35, 5)],
         'img_dir': str(root / 'train/JPEGImages/train1'),
         'img_suffix': '.jpg',

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -190,16 +191,36 @@ def test_existing_results_are_kept(trained, tmp_path, capsys):
     assert 'ends in .json' in refused(capsys, test, config, checkpoint, '--out', 'results.txt')
 
 
-def test_show_dir_is_where_predictions_are_drawn(trained, tmp_path, monkeypatch):
+def draw_and_fail_at(last):
+    """Stands in for ``VisualizationHook.after_test_iter``."""
+
+    def draw(hook, runner, batch_idx, *args, **kwargs):
+        folder = Path(hook.out_dir, 'test')
+        folder.mkdir(exist_ok=True)
+        (folder / f'{batch_idx}.png').write_text('drawn')
+        if batch_idx == last:
+            raise ValueError('bad frame')
+
+    return draw
+
+
+def test_show_dir_gets_all_drawn_predictions_or_none(trained, tmp_path, monkeypatch, capsys):
     config, work_dir = trained
-    drawn = []
-    monkeypatch.setattr(
-        VisualizationHook,
-        'after_test_iter',
-        lambda hook, *args, **kwargs: drawn.append(hook.out_dir),
-    )
-    test.main([str(config), str(work_dir / 'epoch_2.pth'), '--show-dir', 'pictures'])
-    assert drawn == ['pictures'] * 4
+    arguments = [str(config), str(work_dir / 'epoch_2.pth'), '--show-dir', 'pictures']
+    before = set(tmp_path.iterdir())
+    monkeypatch.setattr(VisualizationHook, 'after_test_iter', draw_and_fail_at(2))
+    assert 'bad frame' in refused(capsys, test, *arguments)
+    assert set(tmp_path.iterdir()) == before
+    monkeypatch.setattr(VisualizationHook, 'after_test_iter', draw_and_fail_at(None))
+    again = ['--cfg-options', 'experiment_name=drawn-again']
+    test.main([*arguments, *again])
+    drawn = tmp_path / 'pictures' / 'test'
+    assert {path.name for path in drawn.iterdir()} == {'0.png', '1.png', '2.png', '3.png'}
+    (drawn / 'old.png').write_text('old')
+    (drawn.parent / 'notes.txt').write_text('mine')
+    test.main([*arguments, '--overwrite', '--cfg-options', 'experiment_name=drawn-over'])
+    assert {path.name for path in drawn.iterdir()} == {'0.png', '1.png', '2.png', '3.png'}
+    assert (drawn.parent / 'notes.txt').read_text() == 'mine'
 
 
 def test_device_that_is_not_there_is_named(tmp_path, capsys):

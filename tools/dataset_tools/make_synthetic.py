@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import sys
 import time
 from pathlib import Path
 
@@ -10,7 +9,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from referformer.cli import user_errors
 from referformer.datasets.synthetic import KINDS, generate_dataset
+from referformer.engine.checkpoint import check_folder
 
 _PREVIEW_FRAMES = 5
 _PREVIEW_SCALE = 1.25
@@ -46,24 +47,27 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
+@user_errors()
 def main() -> None:
     """Generate, print what was made, and draw the preview if asked to."""
     args = parse_args()
     start = time.perf_counter()
-    try:
-        statistics = generate_dataset(
-            args.out,
-            num_train=args.num_train,
-            num_valid=args.num_valid,
-            size=tuple(args.size),
-            num_frames=(args.num_frames[0], args.num_frames[-1]),
-            seed=args.seed,
-            num_workers=args.workers,
-            overwrite=args.overwrite,
-            reuse=args.reuse,
-        )
-    except (ValueError, FileExistsError) as error:
-        sys.exit(f'error: {error}')
+    check_folder(args.out.parent)
+    if args.preview:
+        if args.preview.suffix not in ('.png', '.jpg'):
+            raise ValueError(f'--preview {args.preview}: name a file that ends in .png or .jpg')
+        check_folder(args.preview.parent)
+    statistics = generate_dataset(
+        args.out,
+        num_train=args.num_train,
+        num_valid=args.num_valid,
+        size=tuple(args.size),
+        num_frames=(args.num_frames[0], args.num_frames[-1]),
+        seed=args.seed,
+        num_workers=args.workers,
+        overwrite=args.overwrite,
+        reuse=args.reuse,
+    )
     print(f'{args.out}: {time.perf_counter() - start:.1f} s')
     for split, counts in statistics.items():
         print(describe(split, counts))

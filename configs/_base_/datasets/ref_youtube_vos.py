@@ -2,7 +2,7 @@ data_root = 'data/ref-youtube-vos'
 
 scales = (288, 320, 352, 392, 416, 448, 480, 512)
 train_pipeline = [
-    dict(type='SampleFrames', num_frames=5),
+    dict(type='SampleFrames'),
     dict(type='LoadFrames'),
     dict(type='LoadMasks'),
     dict(type='RandomFlip', prob=0.5),
@@ -42,7 +42,8 @@ train_dataloader = dict(
         pipeline=train_pipeline,
     ),
 )
-val_dataloader = dict(
+# The published valid split has no masks: nothing to validate on while training.
+test_dataloader = dict(
     batch_size=1,
     num_workers=2,
     persistent_workers=True,
@@ -54,6 +55,4 @@ val_dataloader = dict(
         pipeline=test_pipeline,
     ),
 )
-test_dataloader = val_dataloader
-val_evaluator = dict(type='VOSMetric')
-test_evaluator = val_evaluator
+test_evaluator = dict(type='VOSMetric')

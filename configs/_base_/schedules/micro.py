@@ -1,5 +1,5 @@
 # From scratch in minutes: a higher learning rate and looser clipping than the paper's recipes.
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=1000, val_interval=250)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=750, val_interval=375)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(
@@ -9,5 +9,5 @@ optim_wrapper = dict(
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100),
-    dict(type='CosineAnnealingLR', by_epoch=False, begin=100, end=1000, eta_min=1e-5),
+    dict(type='CosineAnnealingLR', by_epoch=False, begin=100, end=750, eta_min=1e-5),
 ]

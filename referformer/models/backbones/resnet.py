@@ -1,10 +1,37 @@
-"""ResNet as ReferFormer uses it: mmdet's, frozen where DETR freezes it, dilated as torchvision dilates it."""
+"""ResNet as ReferFormer uses it: mmdet's, frozen as in DETR, dilated as in torchvision."""
 
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from referformer.registry import MODELS
+
+
+class FrozenBatchNorm2d(nn.Module):
+    """Batch norm whose statistics, scale and shift are fixed; it has no parameters.
+
+    ``x * scale + shift``, rounded after each step as in the published models: near the kink of a
+    ReLU the last bit decides whether a gradient passes.
+    """
+
+    def __init__(self, num_features: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        self.register_buffer('weight', torch.ones(num_features))
+        self.register_buffer('bias', torch.zeros(num_features))
+        self.register_buffer('running_mean', torch.zeros(num_features))
+        self.register_buffer('running_var', torch.ones(num_features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, C, h, w)."""
+        scale = self.weight * (self.running_var + self.eps).rsqrt()
+        shift = self.bias - self.running_mean * scale
+        return x * scale.to(x.dtype)[:, None, None] + shift.to(x.dtype)[:, None, None]
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
+        state_dict.pop(f'{prefix}num_batches_tracked', None)  # of a batch norm that was trained
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 @MODELS.register_module('ResNet')
@@ -46,9 +73,9 @@ def build_resnet(
     backbone = ResNet(
         depth=depth,
         frozen_stages=frozen_stages,
-        norm_cfg={'type': 'BN', 'requires_grad': False},
-        norm_eval=True,
+        norm_cfg={'type': FrozenBatchNorm2d},
         style='pytorch',
+        zero_init_residual=False,  # frozen norms could never leave zero
         with_cp=with_cp,
         init_cfg=init_cfg,
         **options,

@@ -1,0 +1,96 @@
+"""Losses of all layers, against a form with loops."""
+
+import pytest
+import torch
+from mmengine.registry import init_default_scope
+from model_fixtures import criterion_cfg
+from test_matcher import B, D, Q, T, random_case
+
+from referformer.models.losses import sigmoid_focal
+from referformer.registry import MODELS
+from referformer.structures import Predictions, cxcywh_to_xyxy, generalized_box_iou
+from referformer.structures.targets import Targets
+
+
+@pytest.fixture
+def criterion():
+    init_default_scope('referformer')
+    return MODELS.build(criterion_cfg())
+
+
+def slow_losses(predictions, targets, query):
+    """Of one layer: (B, T, Q, ...) each; weighted and divided by the visible frames."""
+    logits, boxes, masks = predictions
+    K = logits.shape[-1]
+    total = dict.fromkeys(['loss_cls', 'loss_bbox', 'loss_giou', 'loss_mask', 'loss_dice'], 0.0)
+    for b in range(B):
+        q = query[b]
+        for t in range(T):
+            for other in range(Q):
+                truth = torch.zeros(K)
+                if other == q and targets.valid[b, t]:
+                    truth[targets.labels[b] if K > 1 else 0] = 1
+                total['loss_cls'] += sigmoid_focal(logits[b, t, other], truth, 0.25, 2).sum()
+            box, truth = boxes[b, t, q], targets.boxes[b, t]
+            total['loss_bbox'] += (box - truth).abs().sum()
+            corners = cxcywh_to_xyxy(box), cxcywh_to_xyxy(truth)
+            total['loss_giou'] += 1 - generalized_box_iou(*corners)
+        mask, truth = masks[b, :, q].flatten(), targets.masks[b].flatten().float()
+        total['loss_mask'] += sigmoid_focal(mask, truth, 0.25, 2).mean()
+        prob = mask.sigmoid()
+        total['loss_dice'] += 1 - (2 * (prob * truth).sum() + 1) / (prob.sum() + truth.sum() + 1)
+    weights = {'loss_cls': 2, 'loss_bbox': 5, 'loss_giou': 2, 'loss_mask': 2, 'loss_dice': 5}
+    visible = targets.valid.sum()
+    return {name: value * weights[name] / visible for name, value in total.items()}
+
+
+@pytest.mark.parametrize('K', [1, 6])
+def test_losses_equal_the_form_with_loops(criterion, K):
+    predictions, targets = random_case(K=K)
+    losses = criterion(predictions, targets)
+    query = criterion.matcher(predictions, targets)
+    assert len(losses) == 5 * D
+    for d in range(D):
+        prefix = '' if d == D - 1 else f'd{d}.'
+        expected = slow_losses(Predictions(*(x[d] for x in predictions)), targets, query[d])
+        for name, value in expected.items():
+            torch.testing.assert_close(losses[prefix + name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_binary_models_ignore_the_category(criterion):
+    predictions, targets = random_case(K=1)
+    expected = criterion(predictions, targets)
+    other = criterion(predictions, targets._replace(labels=torch.tensor([30, 7, 64])))
+    assert all(torch.equal(expected[name], other[name]) for name in expected)
+
+
+def test_masks_of_unmatched_queries_get_no_gradient(criterion):
+    predictions, targets = random_case()
+    predictions = Predictions(*(x.requires_grad_() for x in predictions))
+    sum(criterion(predictions, targets).values()).backward()
+    query = criterion.matcher(predictions, targets)
+    touched = predictions.masks.grad.flatten(-2).abs().sum((-1, 2)) > 0  # (D, B, Q)
+    assert torch.equal(touched, torch.nn.functional.one_hot(query, Q).bool())
+
+
+def test_a_batch_without_a_visible_frame_is_divided_by_one(criterion):
+    predictions, targets = random_case(K=1)
+    nothing = Targets(
+        targets.labels,
+        torch.zeros_like(targets.boxes),
+        torch.zeros_like(targets.masks),
+        torch.zeros_like(targets.valid),
+    )
+    losses = criterion(predictions, nothing)
+    assert all(torch.isfinite(value) for value in losses.values())
+    zeros = torch.zeros_like(predictions.logits[-1])
+    expected = 2 * sigmoid_focal(predictions.logits[-1], zeros, 0.25, 2).sum()
+    torch.testing.assert_close(losses['loss_cls'], expected)
+
+
+def test_losses_of_half_precision_are_computed_in_full_precision(criterion):
+    predictions, targets = random_case()
+    half = Predictions(*(x.bfloat16() for x in predictions))
+    losses = criterion(half, targets)
+    full = criterion(Predictions(*(x.float() for x in half)), targets)
+    assert all(v.dtype == torch.float32 and torch.equal(v, full[k]) for k, v in losses.items())

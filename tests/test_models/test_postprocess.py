@@ -1,0 +1,70 @@
+"""From raw outputs to scored queries and masks; the official numbers are in test_parity.py."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from referformer.models import postprocess
+from referformer.models.postprocess import choose_queries, masks_at_original_size, merge_objects
+
+
+def logit(*probabilities):
+    return torch.tensor(probabilities).logit()
+
+
+def test_the_best_query_has_the_highest_mean_over_frames():
+    # Query 0: 0.9 and 0.1; query 1: 0.6 and 0.6, over two frames, one class.
+    logits = torch.stack((logit(0.9, 0.6), logit(0.1, 0.6)))[None, ..., None]
+    scores, queries = choose_queries(logits, 'best')
+    assert queries.tolist() == [[1]] and scores.item() == pytest.approx(0.6)
+    scores, queries = choose_queries(logits, 'all')
+    assert queries.tolist() == [[0, 1]] and scores[0].tolist() == pytest.approx([0.5, 0.6])
+
+
+def test_the_mean_is_taken_before_the_maximum_over_classes():
+    # One query, two frames, two classes: (0.9, 0.5) and (0.1, 0.6).
+    logits = torch.stack((logit(0.9, 0.5), logit(0.1, 0.6)))[None, :, None]
+    assert choose_queries(logits, 'best')[0].item() == pytest.approx(0.55)
+
+
+def test_pairs_may_name_a_query_twice():
+    logits = torch.stack((logit(0.9, 0.8), logit(0.1, 0.3)))[None, None]  # two queries, two classes
+    scores, queries = choose_queries(logits, 'pairs')
+    assert queries.tolist() == [[0, 0]] and scores[0].tolist() == pytest.approx([0.9, 0.8])
+
+
+def test_unknown_rules_are_named():
+    with pytest.raises(ValueError, match="keep must be 'best', 'all' or 'pairs', not 'most'"):
+        choose_queries(torch.zeros(1, 1, 1, 1), 'most')
+    with pytest.raises(ValueError, match="resize must be 'logits' or 'masks', not 'no'"):
+        masks_at_original_size(torch.zeros(1, 1, 2, 2), (8, 8), (8, 8), resize='no')
+
+
+def test_logits_are_resized_before_the_threshold():
+    logits = torch.randn(2, 3, 4, 6, generator=torch.Generator().manual_seed(0))
+    masks = masks_at_original_size(logits, (15, 23), (31, 47), threshold=0.3)
+    expected = F.interpolate(logits, (31, 47), mode='bilinear').sigmoid() > 0.3
+    assert masks.dtype == torch.bool and torch.equal(masks, expected)
+
+
+def test_masks_are_cut_to_the_unpadded_size_before_the_last_resize():
+    logits = torch.full((1, 1, 4, 4), -5.0)
+    logits[..., 3] = 5  # columns 12 to 15 of 16, of which 14 and 15 are padding
+    masks = masks_at_original_size(logits, (16, 14), (32, 28), resize='masks')
+    assert masks.shape == (1, 1, 32, 28)
+    assert masks[0, 0, 0].tolist() == [False] * 24 + [True] * 4
+
+
+def test_chunks_change_nothing(monkeypatch):
+    logits = torch.randn(2, 3, 4, 6, generator=torch.Generator().manual_seed(0))
+    whole = masks_at_original_size(logits, (16, 24), (32, 48))
+    monkeypatch.setattr(postprocess, '_CHUNK', 32 * 48 * 2)
+    assert torch.equal(masks_at_original_size(logits, (16, 24), (32, 48)), whole)
+
+
+def test_objects_are_merged_by_the_surer_one():
+    # Pixels: neither, only the first, both (second surer), both equal, both below one half.
+    first = logit(0.05, 0.7, 0.6, 0.8, 0.4).view(1, 1, 5)
+    second = logit(0.05, 0.2, 0.9, 0.8, 0.49).view(1, 1, 5)
+    labels = merge_objects(torch.stack((first, second)), (1, 5))
+    assert labels.dtype == torch.uint8 and labels.tolist() == [[[0, 1, 2, 1, 0]]]
