@@ -23,6 +23,7 @@ from PIL import GifImagePlugin, Image, ImageSequence
 # FFmpeg's own messages would stand beside the one clear message of this module. It reads this when
 # the first video is opened.
 os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
 WRITABLE_SUFFIXES = ('.mp4', '.avi', '.gif')

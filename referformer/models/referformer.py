@@ -272,11 +272,15 @@ class VisualFeatures(NamedTuple):
         if len(self.sizes) != 1:
             raise ValueError(f'{num_sentences} sentences for {len(self.sizes)} clips')
         n = num_sentences
+        positions, masks = self.positions, self.masks
+        if masks is not None:
+            positions = [p.expand(n, -1, -1, -1) for p in positions]
+            masks = [mask.expand(n, -1, -1) for mask in masks]
         return VisualFeatures(
             self.stride4.repeat(n, 1, 1, 1),
             [level.repeat(n, 1, 1, 1) for level in self.levels],
-            self.positions,
-            self.masks and [mask.expand(n, -1, -1) for mask in self.masks],
+            positions,
+            masks,
             self.sizes.expand(n, -1),
         )
 

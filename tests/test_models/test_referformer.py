@@ -47,8 +47,10 @@ def test_a_batch_gives_what_its_clips_give_alone(tiny_model, backbone):
             torch.testing.assert_close(a[:, 0], b[:, i], **CLOSE)
 
 
-def test_several_sentences_about_one_clip_equal_one_by_one(tiny_model):
+@pytest.mark.parametrize('divisor', [1, 128], ids=['unpadded', 'padded'])
+def test_several_sentences_about_one_clip_equal_one_by_one(tiny_model, divisor):
     model = tiny_model()
+    model.data_preprocessor.test_divisor = divisor
     texts = ['the red dog', 'a cat on the left', 'the big blue circle']
     inputs = model.data_preprocessor({'inputs': [tiny_clip()], 'data_samples': None})['inputs']
     together = model.predict(inputs, [tiny_sample(text=text) for text in texts])
