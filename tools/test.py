@@ -13,10 +13,10 @@ from pathlib import Path
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
-from referformer.cli import OptionsAction, user_errors
+from referformer.cli import user_errors
 from referformer.engine.checkpoint import atomic_write, check_folder, load_checkpoint
 from referformer.engine.launch import (
-    LAUNCHERS,
+    add_run_arguments,
     choose_device,
     load_config,
     read_tokenizer,
@@ -39,16 +39,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--overwrite', action='store_true', help='--out and --show-dir may replace earlier results'
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=OptionsAction,
-        metavar='KEY=VALUE',
-        help='override settings of the config: a.b=1 c="[1,2]"',
-    )
-    parser.add_argument('--device', default='auto', help='auto (default), cpu, cuda or cuda:N')
-    parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='job launcher')
-    parser.add_argument('--local_rank', '--local-rank', type=int, help='set by old launchers')
+    add_run_arguments(parser)
     return parser.parse_args(argv)
 
 

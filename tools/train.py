@@ -9,10 +9,10 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.runner import Runner
 
-from referformer.cli import OptionsAction, user_errors
+from referformer.cli import user_errors
 from referformer.engine import RemoveFilesHook
 from referformer.engine.launch import (
-    LAUNCHERS,
+    add_run_arguments,
     check_types,
     choose_device,
     load_config,
@@ -51,16 +51,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         action='store_true',
         help="scale the learning rate by batch size / the config's auto_scale_lr.base_batch_size",
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=OptionsAction,
-        metavar='KEY=VALUE',
-        help='override settings of the config: a.b=1 c="[1,2]"',
-    )
-    parser.add_argument('--device', default='auto', help='auto (default), cpu, cuda or cuda:N')
-    parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='job launcher')
-    parser.add_argument('--local_rank', '--local-rank', type=int, help='set by old launchers')
+    add_run_arguments(parser)
     return parser.parse_args(argv)
 
 

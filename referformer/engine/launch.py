@@ -1,5 +1,6 @@
 """What train.py and test.py do before MMEngine's Runner takes over."""
 
+import argparse
 import os
 from pathlib import Path
 
@@ -9,11 +10,25 @@ from mmengine.device import utils as device_utils
 from mmengine.model import is_model_wrapper
 from torch import nn
 
-from ..cli import unknown_type
+from ..cli import OptionsAction, unknown_type
 from ..registry import OPTIMIZERS
 from .checkpoint import check_folder
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that training and testing share."""
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=OptionsAction,
+        metavar='KEY=VALUE',
+        help='override settings of the config: a.b=1 c="[1,2]"',
+    )
+    parser.add_argument('--device', default='auto', help='auto (default), cpu, cuda or cuda:N')
+    parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='job launcher')
+    parser.add_argument('--local_rank', '--local-rank', type=int, help='set by old launchers')
 
 
 def load_config(
