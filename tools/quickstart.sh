@@ -70,7 +70,7 @@ infer() {
   local sentences=() line
   while IFS= read -r line; do sentences+=("$line"); done <"$RUN/example.txt"
   "$PY" tools/infer.py "$RUN/example.mp4" "${sentences[@]}" --config "$CONFIG" \
-    --checkpoint "$(last_checkpoint)" --out "$RUN/infer"
+    --checkpoint "$(last_checkpoint)" --out "$RUN/infer" --no-boxes
 }
 
 report() {
@@ -112,10 +112,10 @@ fi
 
 data_key=$(key_of "$DATA/meta_expressions" "$DATA/train/meta.json" "$DATA/valid/meta.json")
 code_key="$(key_of referformer configs csrc) $(cat "$STAMPS/constraints.txt") $data_key"
-stage pretrain 'Training from scratch, 1: single frames (about 5 minutes on 2 cores)' \
+stage pretrain 'Training from scratch, 1: single frames (about 4 minutes on 2 cores)' \
   "$(key_of tools/train.py) $code_key" "$RUN/pretrain" \
   run_step_live "$PY" tools/train.py "$PRETRAIN_CONFIG" --work-dir "$RUN/pretrain"
-stage train 'Training from scratch, 2: clips (about 5 minutes on 2 cores)' \
+stage train 'Training from scratch, 2: clips (about 4 minutes on 2 cores)' \
   "$(key_of tools/train.py) $code_key $(key_of "$(last_checkpoint pretrain)")" "$RUN/train" \
   run_step_live "$PY" tools/train.py "$CONFIG" --work-dir "$RUN/train" \
   --cfg-options load_from="$(last_checkpoint pretrain)"

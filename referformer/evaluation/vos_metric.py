@@ -64,8 +64,8 @@ class VOSMetric(BaseMetric):
     there: ``gap``, the J&F of the right object minus ``J&F_swapped`` over the expressions that have
     a control, is what listening brings. One table is logged per evaluation.
 
-    Keys: ``J``, ``F``, ``J&F``; ``J&F_<kind>`` for each kind of sentence; with control masks
-    ``J_swapped``, ``F_swapped``, ``J&F_swapped``, ``gap``.
+    Keys: ``J``, ``F``, ``J&F``; with control masks ``J_swapped``, ``F_swapped``, ``J&F_swapped``,
+    ``gap``; and each of these with ``_<kind>`` behind it for each kind of sentence.
 
     Where the dataset's metainfo has ``expected``, a list of (video_id, exp_id), every one must have
     been scored, else the evaluation ends with a ``ValueError``.
@@ -124,7 +124,12 @@ class VOSMetric(BaseMetric):
         MMLogger.get_current_instance().info(_table(rows, groups))
         if self.csv_file is not None:
             _write_csv(self.csv_file, scores)
-        per_kind = {f'J&F_{name}': row['J&F'] for name, row in rows.items() if name != 'all'}
+        per_kind = {
+            f'{key}_{name}': value
+            for name, row in rows.items()
+            if name != 'all'
+            for key, value in row.items()
+        }
         return rows['all'] | per_kind
 
     def _score(self, sample: dict) -> ExpressionScore:

@@ -8,12 +8,13 @@ from referformer.cli import user_errors
 
 # What a row says, and what its metrics have behind their name.
 ROWS = {
-    'the object that the sentence means': '',
-    '  sentences about appearance': '_appearance',
-    '  sentences about motion': '_motion',
-    '  sentences about relations': '_relation',
-    'another object of the same video': '_swapped',
+    'all sentences': '',
+    '  about appearance': '_appearance',
+    '  about motion': '_motion',
+    '  about relations': '_relation',
 }
+COLUMNS = {'J': 'J', 'F': 'F', 'J&F': 'J&F', 'J&F_swapped': 'swapped J&F', 'gap': 'difference'}
+SWAPPED = 'swapped: the same masks compared with another object of the same video'
 PICTURES = {
     'data': 'data.png',
     'training curve': 'curve.png',
@@ -34,15 +35,13 @@ def table(metrics: dict[str, float | None]) -> str:
 
     def cell(name: str) -> str:
         value = metrics.get(name)
-        return f'{"-" if value is None else format(value, ".1f"):>8}'
+        return f'{"-" if value is None else format(value, ".1f"):>12}'
 
-    columns = ('J', 'F', 'J&F')
-    lines = [f'{"Held-out videos, masks compared with":38}' + ''.join(f'{c:>8}' for c in columns)]
+    lines = [f'{"Held-out videos, percent":26}' + ''.join(f'{c:>12}' for c in COLUMNS.values())]
     for text, suffix in ROWS.items():
-        lines.append(f'{text:38}' + ''.join(cell(column + suffix) for column in columns))
-    lines.append(f'{"difference (points)":38}{"":16}{cell("gap")}')
+        lines.append(f'{text:26}' + ''.join(cell(column + suffix) for column in COLUMNS))
     rule = '-' * len(lines[0])
-    return '\n'.join([rule, lines[0], rule, *lines[1:], rule])
+    return '\n'.join([rule, lines[0], rule, *lines[1:], rule, SWAPPED])
 
 
 @user_errors()
