@@ -20,7 +20,6 @@ from .registry import TRANSFORMS, build
 from .structures import RVOSDataSample
 
 DEFAULT_WINDOW = 36
-_PIXELS = 2**24  # input pixels of all sentences that run at once: two clips of 36 frames, 360x640
 
 
 class ClipPrediction(NamedTuple):
@@ -53,7 +52,6 @@ class ClipInferencer:
             of ``model.cfg``.
         shorter: Resize frames to this shorter side, in pixels, instead of what the pipeline says.
             Masks have the size of the frames on disk either way.
-        max_pixels: Sentences run together while their clips have no more pixels than this.
     """
 
     def __init__(
@@ -61,12 +59,10 @@ class ClipInferencer:
         model: nn.Module,
         pipeline: Sequence[dict] | None = None,
         shorter: int | None = None,
-        max_pixels: int = _PIXELS,
     ) -> None:
         if model.training:
             raise ValueError('the model is in training mode; call model.eval() before inference.')
         self.model = model
-        self.max_pixels = max_pixels
         pipeline = _test_pipeline(model) if pipeline is None else pipeline
         self.transforms = _clip_transforms(pipeline, shorter)
 
@@ -86,17 +82,13 @@ class ClipInferencer:
         if frames.ndim != 4 or not len(frames):
             raise ValueError(f'expected a clip (T, H, W, 3) with frames, got shape {frames.shape}.')
         packed = self._pack(frames)
-        clip = packed['inputs']
-        chunk = max(1, self.max_pixels // (clip.shape[0] * clip.shape[2] * clip.shape[3]))
-        found = []
-        for first in range(0, len(texts), chunk):
-            samples = []
-            for i, text in enumerate(texts[first : first + chunk], first):
-                samples.append(packed['data_samples'].new())
-                samples[-1].set_metainfo({'text': text.lower(), 'exp_id': str(i)})
-            # One clip for all these sentences: the model sees it once.
-            samples = self.model.test_step({'inputs': [clip], 'data_samples': samples})
-            found += [_best(sample) for sample in samples]
+        samples = []
+        for i, text in enumerate(texts):
+            samples.append(packed['data_samples'].new())
+            samples[-1].set_metainfo({'text': text.lower(), 'exp_id': str(i)})
+        # One clip for all sentences: the model sees it once, and divides them to fit its memory.
+        samples = self.model.test_step({'inputs': [packed['inputs']], 'data_samples': samples})
+        found = [_best(sample) for sample in samples]
         return ClipPrediction(start, frames, *(np.stack(field) for field in zip(*found)))
 
     def stream(

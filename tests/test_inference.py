@@ -49,12 +49,10 @@ def test_masks_do_not_depend_on_the_window_of_a_framewise_model(model, video, wi
     assert result.boxes[0, 3].tolist() == [10, 8, 25, 23]
 
 
-def test_sentences_are_run_in_chunks_that_fit(model, video):
+def test_the_clip_goes_in_once_for_all_sentences(model, video):
     frames, masks = video
-    texts = ['red', 'blue', 'red thing', 'green', 'the red']
-    inferencer = ClipInferencer(model, max_pixels=2 * frames[..., 0].size)
-    clip = inferencer.predict(frames, texts)
-    assert model.clip_lengths == [(10, 2), (10, 2), (10, 1)]
+    clip = ClipInferencer(model).predict(frames, ['red', 'blue', 'red thing', 'green', 'the red'])
+    assert model.clip_lengths == [(10, 5)]
     assert clip.masks.shape == (5, 10, 48, 64)
     for i in (0, 2, 4):
         assert (clip.masks[i] == masks).all()

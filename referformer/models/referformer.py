@@ -49,7 +49,9 @@ class ReferFormer(BaseModel):
         num_classes: K; 1 is the binary "referred or not".
         test_cfg: ``keep``: 'best' query of the clip (VOS), 'all' (A2D, JHMDB) or 'pairs' of query
             and class (COCO), see ``choose_queries``; ``resize``: 'logits'
-            before the threshold or 'masks' after it; ``threshold``: of mask probabilities.
+            before the threshold or 'masks' after it; ``threshold``: of mask probabilities;
+            ``max_pixels``: sentences about one clip run together while they have no more input
+            pixels than this (default 2^24: two at 36 frames of 360x640); memory grows with it.
         data_preprocessor: Usually ``ClipPreprocessor``.
     """
 
@@ -90,7 +92,13 @@ class ReferFormer(BaseModel):
         refine = self.transformer.with_box_refine
         num_heads = self.transformer.num_decoder_layers if refine else 1
         self.class_heads = nn.ModuleList(nn.Linear(C, num_classes) for _ in range(num_heads))
-        self.test_cfg = {'keep': 'best', 'resize': 'logits', 'threshold': 0.5, **(test_cfg or {})}
+        self.test_cfg = {
+            'keep': 'best',
+            'resize': 'logits',
+            'threshold': 0.5,
+            'max_pixels': 2**24,
+            **(test_cfg or {}),
+        }
 
     def init_weights(self) -> None:
         """Initialise every part; class scores start at 0.01."""
@@ -212,7 +220,20 @@ class ReferFormer(BaseModel):
         """
         if all(_same_clip(sample, data_samples[0]) for sample in data_samples[1:]):
             inputs = inputs[:1]
-        visual = self.see(inputs, data_samples).repeat_clips(len(data_samples))
+        visual = self.see(inputs, data_samples)
+        if len(inputs) > 1:
+            return self._answer(visual, data_samples)
+        _, T, _, H, W = inputs.shape
+        together = max(1, self.test_cfg['max_pixels'] // (T * H * W))
+        for start in range(0, len(data_samples), together):
+            self._answer(visual, data_samples[start : start + together])
+        return data_samples
+
+    def _answer(
+        self, visual: 'VisualFeatures', data_samples: list[RVOSDataSample]
+    ) -> list[RVOSDataSample]:
+        """Fill ``pred_instances`` of sentences that run together."""
+        visual = visual.repeat_clips(len(data_samples))
         text = self.text_encoder([sample.text for sample in data_samples])
         found = self.find(visual, text)
         scores, keep = choose_queries(found.logits[-1], self.test_cfg['keep'])

@@ -66,6 +66,25 @@ def test_several_sentences_about_one_clip_equal_one_by_one(tiny_model, divisor):
     assert len(set(scores)) == 3
 
 
+def test_sentences_that_do_not_fit_together_share_what_was_seen(tiny_model):
+    model = tiny_model()
+    texts = ['the red dog', 'a cat on the left', 'the big blue circle']
+    samples = [tiny_sample(text=text) for text in texts]
+    whole = model.test_step({'inputs': [tiny_clip()], 'data_samples': samples})
+    seen, asked = [], []
+    model.backbone.register_forward_hook(lambda *_: seen.append(1))
+    model.transformer.register_forward_pre_hook(lambda _, args: asked.append(len(args[3])))
+    model.test_cfg['max_pixels'] = 2 * tiny_clip()[:, 0].numel()
+    samples = [tiny_sample(text=text) for text in texts]
+    parts = model.test_step({'inputs': [tiny_clip()], 'data_samples': samples})
+    assert len(seen) == 1
+    assert asked == [2 * 2, 2]  # two sentences in two frames, then one
+    for a, b in zip(whole, parts):
+        torch.testing.assert_close(
+            a.pred_instances.boxes, b.pred_instances.boxes, rtol=1e-4, atol=1e-3
+        )
+
+
 def test_sentences_for_other_clips_are_refused(tiny_model):
     model = tiny_model()
     inputs = model.data_preprocessor(tiny_batch(2))['inputs']
