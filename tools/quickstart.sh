@@ -36,7 +36,7 @@ CONFIG=configs/referformer_vswin-micro_synthetic.py
 PRETRAIN_CONFIG=configs/referformer_vswin-micro_synthetic-pretrain.py
 cd "$REPO" || exit 1
 
-# stage NAME TITLE KEY OUTPUT run_step|run_step_live COMMAND...: makes OUTPUT, or says that it is
+# stage NAME TITLE KEY OUTPUT run_step|run_step_live|run_step_brief COMMAND...: makes OUTPUT, or says that it is
 # used again.
 stage() {
   local stamp=$RUN/done/$1 title=$2 key=$3 output=$4 how=$5
@@ -62,6 +62,27 @@ set_aside() {  # set_aside PATH: what is there moves to previous/
     fi
     echo "      $1 of an earlier run is kept as $kept" | tee -a "$LOG"
   fi
+}
+
+# Of MMEngine's log: the progress, the scores and the errors.
+progress_lines() {
+  awk '
+    /Iter\(train\)/ {
+      line = $0
+      sub(/.*Iter\(train\) */, "", line)
+      loss = line; sub(/.* loss: /, "", loss); sub(/ .*/, "", loss)
+      left = line; sub(/.*eta: /, "", left); sub(/ .*/, "", left)
+      sub(/\].*/, "]", line)
+      printf "      iteration %s  loss %s  %s left\n", line, loss, left
+    }
+    /^( +J +F |all |appearance |motion |relation )/ { print "      " $0 }
+    /^error:/ { print }
+    { fflush() }
+  '
+}
+run_step_brief() {
+  local VIEW=progress_lines
+  run_step_live "$@"
 }
 
 last_checkpoint() { cat "$RUN/${1:-train}/last_checkpoint"; }
@@ -114,15 +135,15 @@ data_key=$(key_of "$DATA/meta_expressions" "$DATA/train/meta.json" "$DATA/valid/
 code_key="$(key_of referformer configs csrc) $(cat "$STAMPS/constraints.txt") $data_key"
 stage pretrain 'Training from scratch, 1: single frames (about 4 minutes on 2 cores)' \
   "$(key_of tools/train.py) $code_key" "$RUN/pretrain" \
-  run_step_live "$PY" tools/train.py "$PRETRAIN_CONFIG" --work-dir "$RUN/pretrain"
+  run_step_brief "$PY" tools/train.py "$PRETRAIN_CONFIG" --work-dir "$RUN/pretrain"
 stage train 'Training from scratch, 2: clips (about 4 minutes on 2 cores)' \
   "$(key_of tools/train.py) $code_key $(key_of "$(last_checkpoint pretrain)")" "$RUN/train" \
-  run_step_live "$PY" tools/train.py "$CONFIG" --work-dir "$RUN/train" \
+  run_step_brief "$PY" tools/train.py "$CONFIG" --work-dir "$RUN/train" \
   --cfg-options load_from="$(last_checkpoint pretrain)"
 
 result_key="$(cat "$RUN/done/train") $(key_of "$(last_checkpoint)")"
 stage test 'Test on the held-out videos' "$(key_of tools/test.py) $result_key" "$RUN/test" \
-  run_step_live "$PY" tools/test.py "$CONFIG" "$(last_checkpoint)" \
+  run_step_brief "$PY" tools/test.py "$CONFIG" "$(last_checkpoint)" \
   --work-dir "$RUN/test" --out "$RUN/test/metrics.json" --show-dir "$RUN/test/pictures"
 
 stage video 'A held-out video as a file' \

@@ -44,11 +44,13 @@ run_step() {
 }
 
 # run_step_live NAME REMEDY COMMAND [ARG...]: the command's output is shown and logged.
+# VIEW names a filter for what is shown; the log gets everything.
 run_step_live() {
   begin_step "$1" "$2"
   shift 2
-  "$@" 2>&1 | tee -a "$LOG"
-  end_step "${PIPESTATUS[0]}" live
+  "$@" 2>&1 | tee -a "$LOG" | "${VIEW:-cat}"
+  # Where only a part was shown, a failure shows the end of the log.
+  end_step "${PIPESTATUS[0]}" "${VIEW:+quiet}"
 }
 
 begin_step() {
