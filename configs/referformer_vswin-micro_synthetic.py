@@ -9,6 +9,6 @@ _base_ = [
 
 # Mask losses are divided by the number of frames, box losses are not: 2 frames, 2 times the weight.
 model = dict(criterion=dict(loss_mask=dict(weight=4.0), loss_dice=dict(weight=10.0)))
-optim_wrapper = dict(optimizer=dict(lr=5e-4))
+optim_wrapper = dict(optimizer=dict(lr=2.5e-4))
 # For the curve the first third is enough; tools/test.py takes all sentences.
 val_dataloader = dict(dataset=dict(indices=180))
