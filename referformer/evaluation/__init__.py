@@ -8,11 +8,14 @@ from .functional import (
     region_similarity,
     statistics,
 )
+from .referring_metric import FrameScore, ReferringMetric
 from .vos_metric import ExpressionScore, VOSMetric
 
 __all__ = [
     'Boundary',
     'ExpressionScore',
+    'FrameScore',
+    'ReferringMetric',
     'VOSMetric',
     'boundary_map',
     'boundary_measure',

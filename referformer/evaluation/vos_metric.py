@@ -2,18 +2,17 @@
 
 import csv
 import math
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 
 from referformer.registry import METRICS
 
+from .collect import KeyedMetric, instance_masks
 from .functional import boundary_radius, boundary_score, find_boundary, region_similarity
 
 # Order of the rows of the table; other kinds follow in alphabetical order.
@@ -42,6 +41,17 @@ class ExpressionScore:
         return self.video_id, self.exp_id
 
     @property
+    def name(self) -> str:
+        """What it is called in messages."""
+        return f'Expression {self.exp_id} of video {self.video_id}'
+
+    def difference(self, other: 'ExpressionScore') -> str:
+        """How another score of the same expression contradicts this one, empty where it agrees."""
+        if max(abs(self.j - other.j), abs(self.f - other.f)) <= _SAME_SCORE:
+            return ''
+        return f'J {self.j:.4f} and {other.j:.4f}'
+
+    @property
     def jf(self) -> float:
         """J&F against the right object."""
         return (self.j + self.f) / 2
@@ -53,7 +63,7 @@ class ExpressionScore:
 
 
 @METRICS.register_module()
-class VOSMetric(BaseMetric):
+class VOSMetric(KeyedMetric):
     """Region similarity J, boundary measure F and their mean J&F, in percent.
 
     Each expression has the mean over its frames; all expressions weigh the same. An expression
@@ -102,19 +112,9 @@ class VOSMetric(BaseMetric):
         """
         self.results.extend(self._score(sample) for sample in data_samples)
 
-    def evaluate(self, size: int) -> dict:
-        """Collect the scores of all processes and compute the metrics; ``size`` is not used.
-
-        The base class keeps the first ``size`` results, which drops the padding of the default
-        sampler but results with the repeats of any other. Here nothing is cut off: repeats are
-        found by their key.
-        """
-        return super().evaluate(sys.maxsize)
-
     def compute_metrics(self, results: list[ExpressionScore]) -> dict[str, float]:
         """Average the scores, log the table and write the file."""
-        scores = self._unique(results)
-        self._check_complete(scores)
+        scores = self.unique(results)
         kinds = {s.kind for s in scores} - {None}
         groups = {'all': scores} | {
             kind: [s for s in scores if s.kind == kind]
@@ -134,21 +134,21 @@ class VOSMetric(BaseMetric):
 
     def _score(self, sample: dict) -> ExpressionScore:
         name = f'expression {sample["exp_id"]} of video {sample["video_id"]}'
-        gt = _masks(sample, 'gt_instances')
+        gt = instance_masks(sample, 'gt_instances')
         if gt is None or len(gt) == 0:
             raise ValueError(
                 f'{name} has no annotated masks, so it cannot be scored here. A split without '
                 'annotations, like the official valid split, is scored by its server: write '
                 'a submission of its masks instead of using VOSMetric.'
             )
-        pred = _masks(sample, 'pred_instances')
+        pred = instance_masks(sample, 'pred_instances')
         if pred is None or len(pred) != 1:
             raise ValueError(
                 f'{name} needs one predicted mask per frame, pred_instances.masks (1, T, H, W), '
                 f'got {"none" if pred is None else pred.shape}. Keep the best query only.'
             )
         targets = [gt.any(0)]
-        control = _masks(sample, 'gt_control')
+        control = instance_masks(sample, 'gt_control')
         if control is not None and len(control) > 0:
             targets.append(control.any(0))
         for target in targets:
@@ -160,42 +160,6 @@ class VOSMetric(BaseMetric):
         numbers = _score_masks(pred[0], targets, self.tolerance)
         ids = str(sample['video_id']), str(sample['exp_id'])
         return ExpressionScore(*ids, sample.get('kind'), len(pred[0]), *numbers)
-
-    @staticmethod
-    def _unique(results: list[ExpressionScore]) -> list[ExpressionScore]:
-        """The first score of every expression, sorted by video and expression."""
-        scores: dict[tuple[str, str], ExpressionScore] = {}
-        for score in results:
-            first = scores.setdefault(score.key, score)
-            if max(abs(first.j - score.j), abs(first.f - score.f)) > _SAME_SCORE:
-                MMLogger.get_current_instance().warning(
-                    f'Expression {score.exp_id} of video {score.video_id} was scored twice, with '
-                    f'different results (J {first.j:.4f} and {score.j:.4f}); the first one counts.'
-                )
-        if not scores:
-            raise ValueError('VOSMetric has nothing to score: the dataset gave no samples.')
-        return [scores[key] for key in sorted(scores)]
-
-    def _check_complete(self, scores: list[ExpressionScore]) -> None:
-        expected = (self.dataset_meta or {}).get('expected')
-        if expected is None:
-            return
-        missing = {(str(v), str(e)) for v, e in expected} - {s.key for s in scores}
-        if missing:
-            some = ', '.join(f'{video}/{exp}' for video, exp in sorted(missing)[:5])
-            raise ValueError(
-                f'{len(missing)} of {len(expected)} expressions were not scored: {some}'
-                f'{", ..." if len(missing) > 5 else ""}. The averages would not be those of the '
-                'dataset; check that the data loader visits all of it.'
-            )
-
-
-def _masks(sample: dict, field: str) -> np.ndarray | None:
-    """Masks of one group of instances as a bool array, None where the sample has none."""
-    masks = sample.get(field, {}).get('masks')
-    if masks is None:
-        return None
-    return np.asarray(masks.cpu() if hasattr(masks, 'cpu') else masks, dtype=bool)
 
 
 def _score_masks(pred: np.ndarray, targets: Sequence[np.ndarray], tolerance: float) -> list[float]:
