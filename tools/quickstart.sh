@@ -66,19 +66,17 @@ set_aside() {  # set_aside PATH: what is there moves to previous/
 
 # Of MMEngine's log: the progress, the scores and the errors.
 progress_lines() {
-  awk '
-    /Iter\(train\)/ {
-      line = $0
-      sub(/.*Iter\(train\) */, "", line)
-      loss = line; sub(/.* loss: /, "", loss); sub(/ .*/, "", loss)
-      left = line; sub(/.*eta: /, "", left); sub(/ .*/, "", left)
-      sub(/\].*/, "]", line)
-      printf "      iteration %s  loss %s  %s left\n", line, loss, left
-    }
-    /^( +J +F |all |appearance |motion |relation )/ { print "      " $0 }
-    /^error:/ { print }
-    { fflush() }
-  '
+  local line
+  local train='\[ *([0-9]+)/([0-9]+)\].* eta: ([^ ]+).* loss: ([0-9.]+)'
+  local scores='^( +J +F |all |appearance |motion |relation |error:)'
+  while IFS= read -r line; do
+    if [[ $line == *'Iter(train)'* && $line =~ $train ]]; then
+      printf '      iteration %4d of %d   loss %s   %s left\n' \
+        "${BASH_REMATCH[1]}" "${BASH_REMATCH[2]}" "${BASH_REMATCH[4]}" "${BASH_REMATCH[3]}"
+    elif [[ $line =~ $scores ]]; then
+      echo "      $line"
+    fi
+  done
 }
 run_step_brief() {
   local VIEW=progress_lines

@@ -1,0 +1,127 @@
+#!/usr/bin/env python
+"""Score masks in PNG files without a model.
+
+python tools/score.py --pred results --gt DAVIS/Annotations/480p --protocol davis-unsupervised
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from referformer.cli import user_errors
+from referformer.engine.checkpoint import atomic_write, check_folder
+from referformer.evaluation.expression_files import mevis_jobs, ref_youtube_vos_jobs
+from referformer.evaluation.score_report import (
+    draw_scores,
+    format_csv,
+    format_json,
+    format_table,
+)
+from referformer.evaluation.scoring import (
+    Job,
+    davis_jobs,
+    ref_davis_jobs,
+    run_jobs,
+    summarise,
+    summarise_annotators,
+)
+from referformer.visualization import write_image
+
+PROTOCOLS = ('davis-unsupervised', 'davis-semi', 'ref-davis', 'ref-ytvos', 'mevis')
+DEFAULT_SPLITS = {'ref-ytvos': 'valid', 'mevis': 'valid_u'}
+SUFFIXES = {'json': '.json', 'csv': '.csv', 'picture': '.png'}
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('--pred', required=True, type=Path, help='folder of the predicted masks')
+    parser.add_argument('--gt', required=True, type=Path, help='folder of the annotation')
+    parser.add_argument('--protocol', required=True, choices=PROTOCOLS)
+    parser.add_argument('--split', help='ref-ytvos and mevis; default: valid and valid_u')
+    parser.add_argument(
+        '--sequences', type=Path, metavar='FILE', help='score only the videos named in this file'
+    )
+    parser.add_argument('--json', metavar='OUT.json', type=Path, help='write all numbers there')
+    parser.add_argument('--csv', metavar='OUT.csv', type=Path, help='a line per object there')
+    parser.add_argument('--picture', metavar='OUT.png', type=Path, help='bars and worst videos')
+    parser.add_argument(
+        '--frames', type=Path, metavar='DIR', help='<video>/<frame>.jpg to draw the picture on'
+    )
+    parser.add_argument('--nproc', type=int, default=1, help='processes (default: %(default)s)')
+    parser.add_argument(
+        '--allow-missing', action='store_true', help='score missing masks as empty ones'
+    )
+    return parser.parse_args(argv)
+
+
+@user_errors()
+def main(argv: Sequence[str] | None = None) -> None:
+    """Check what can be checked, then score and report."""
+    args = parse_args(argv)
+    check_outputs(args)
+    jobs = make_jobs(args)
+    scores, missing = run_jobs(jobs, args.nproc, args.allow_missing)
+    if args.protocol == 'ref-davis':
+        overall = summarise_annotators(scores)
+    else:
+        overall = {'mean': summarise(scores)}
+    print(format_table(scores, overall))
+    for kind, count in missing.items():
+        print(f'scored as empty: {count} {kind}')
+    if args.json:
+        atomic_write(args.json, format_json(args.protocol, scores, overall, missing).encode())
+    if args.csv:
+        atomic_write(args.csv, format_csv(scores).encode())
+    if args.picture:
+        title = f'{args.protocol}: J&F {overall["mean"]["J&F-Mean"]:.3f}'
+        args.picture.parent.mkdir(parents=True, exist_ok=True)
+        write_image(args.picture, draw_scores(scores, jobs, title, frames_dir(args)))
+    for what in SUFFIXES:
+        if getattr(args, what):
+            print(f'{what}: {getattr(args, what)}')
+
+
+def check_outputs(args: argparse.Namespace) -> None:
+    """Refuse files that could not be written, and options that do not fit the protocol.
+
+    Raises:
+        ValueError: A name has the wrong ending, or an option the wrong value.
+        OSError: A folder cannot be written to.
+    """
+    for what, suffix in SUFFIXES.items():
+        path = getattr(args, what)
+        if path and (path.suffix != suffix or path.is_dir()):
+            raise ValueError(f'--{what} {path}: name a file that ends in {suffix}')
+        if path:
+            check_folder(path.parent)
+    if args.split and args.protocol not in DEFAULT_SPLITS:
+        raise ValueError(f'--split has no meaning for {args.protocol}; leave it out')
+    if args.nproc < 1:
+        raise ValueError(f'--nproc must be at least 1, got {args.nproc}')
+
+
+def make_jobs(args: argparse.Namespace) -> list[Job]:
+    """One job for each video of the protocol."""
+    names = args.sequences and args.sequences.read_text(encoding='utf-8').split()
+    if names is not None and not names:
+        raise ValueError(f'--sequences {args.sequences} names no video')
+    if args.protocol == 'ref-davis':
+        return ref_davis_jobs(args.pred, args.gt, names)
+    if args.protocol in DEFAULT_SPLITS:
+        make = {'ref-ytvos': ref_youtube_vos_jobs, 'mevis': mevis_jobs}[args.protocol]
+        return make(args.pred, args.gt, args.split or DEFAULT_SPLITS[args.protocol], names)
+    return davis_jobs(args.pred, args.gt, args.protocol == 'davis-semi', names)
+
+
+def frames_dir(args: argparse.Namespace) -> Path | None:
+    """Where the frames are that the picture is drawn on."""
+    if args.frames or args.protocol not in DEFAULT_SPLITS:
+        return args.frames
+    return args.gt / (args.split or DEFAULT_SPLITS[args.protocol]) / 'JPEGImages'
+
+
+if __name__ == '__main__':
+    main()
