@@ -9,6 +9,7 @@ from .functional import (
     statistics,
 )
 from .referring_metric import FrameScore, ReferringMetric
+from .submission import SubmissionMetric
 from .vos_metric import ExpressionScore, VOSMetric
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     'ExpressionScore',
     'FrameScore',
     'ReferringMetric',
+    'SubmissionMetric',
     'VOSMetric',
     'boundary_map',
     'boundary_measure',

@@ -1,0 +1,150 @@
+"""What is to be scored according to the expression files of Ref-YouTube-VOS and MeViS."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from referformer.datasets.base import read_videos, require
+
+from .mask_files import Problem, frame_names, raise_problems
+from .scoring import ExpressionJob, Job, PaletteTruth, RunLengthTruth
+
+
+def submission_root(pred: Path) -> Path:
+    """The folder of the videos of a submission: ``Annotations`` where there is one.
+
+    Raises:
+        FileNotFoundError: If it does not exist.
+        ValueError: If it is empty.
+    """
+    if not pred.is_dir():
+        raise FileNotFoundError(f'{pred} is not a folder; it should hold the predicted masks.')
+    root = pred / 'Annotations' if (pred / 'Annotations').is_dir() else pred
+    if not any(root.iterdir()):
+        raise ValueError(f'{root} is empty; it should hold the predicted masks.')
+    return root
+
+
+def ref_youtube_vos_jobs(
+    pred: Path, gt: Path, split: str = 'valid', videos: Sequence[str] | None = None
+) -> list[Job]:
+    """The jobs of Ref-YouTube-VOS: a tree as it is submitted against annotations with objects.
+
+    Args:
+        pred: ``<video>/<expression>/<frame>.png``, with or without ``Annotations`` above.
+        gt: The published layout: ``<split>/Annotations`` and ``meta_expressions/<split>``, of
+            which the expressions have ``obj_id``. Videos of the test split's expression file do
+            not belong to valid.
+        split: Of the annotation.
+        videos: Score only these.
+    """
+    root = submission_root(pred)
+    path = gt / 'meta_expressions' / split / 'meta_expressions.json'
+    content = read_videos(path)
+    test = gt / 'meta_expressions' / 'test' / 'meta_expressions.json'
+    if split == 'valid' and test.is_file():
+        others = read_videos(test)
+        content = {v: entry for v, entry in content.items() if v not in others}
+    content = _select(content, videos, path)
+    truth = gt / split / 'Annotations'
+    require(truth, 'the annotated masks; a split without them is scored by its server')
+    expressions = _targets(content, 'obj_id', path)
+    problems = []
+    for video, entry in content.items():
+        there = set(frame_names(truth / video))
+        problems += [
+            Problem('annotated frames that are not there', f'{truth / video / frame}.png')
+            for frame in entry['frames']
+            if frame not in there
+        ]
+    raise_problems(problems, 'The annotation', 'Extract the archive again.')
+    return [
+        ExpressionJob(
+            video,
+            root / video,
+            tuple(entry['frames']),
+            expressions[video],
+            PaletteTruth(truth / video),
+        )
+        for video, entry in content.items()
+        if expressions[video]
+    ]
+
+
+def mevis_jobs(
+    pred: Path, gt: Path, split: str = 'valid_u', videos: Sequence[str] | None = None
+) -> list[Job]:
+    """The jobs of MeViS: expressions that name several objects, whose masks are in one JSON file.
+
+    Args:
+        pred: ``<video>/<expression>/<frame>.png``, with or without ``Annotations`` above.
+        gt: ``<split>/meta_expressions.json``, of which the expressions have ``anno_id``, and
+            ``<split>/mask_dict.json``.
+        split: Of the annotation.
+        videos: Score only these.
+    """
+    root = submission_root(pred)
+    path, mask_file = (gt / split / f'{name}.json' for name in ('meta_expressions', 'mask_dict'))
+    content = _select(read_videos(path), videos, path)
+    expressions = _targets(content, 'anno_id', path)
+    require(mask_file, 'the annotated masks; a split without them is scored by its server')
+    try:
+        masks = json.loads(mask_file.read_text(encoding='utf-8'))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f'{mask_file} is not valid JSON: {error}. Get it again.') from error
+    wanted = {v: sorted({i for ids in e.values() for i in ids}) for v, e in expressions.items()}
+    lost = [f'{i} of {video}' for video, ids in wanted.items() for i in ids if str(i) not in masks]
+    raise_problems([Problem('objects without masks', name) for name in lost], str(mask_file))
+    jobs: list[Job] = []
+    for video, entry in content.items():
+        if not expressions[video]:
+            continue
+        objects = {i: masks[str(i)] for i in wanted[video]}
+        sizes = [m['size'] for frames in objects.values() for m in frames if m is not None]
+        if not sizes:
+            raise ValueError(f'{mask_file}: no object of the video {video} is ever visible.')
+        truth = RunLengthTruth(objects, tuple(sizes[0]))
+        frames = tuple(entry['frames'])
+        jobs.append(ExpressionJob(video, root / video, frames, expressions[video], truth))
+    return jobs
+
+
+def _select(content: dict[str, dict], videos: Sequence[str] | None, path: Path) -> dict[str, dict]:
+    unknown = [Problem('videos that it does not have', v) for v in videos or () if v not in content]
+    raise_problems(unknown, str(path))
+    content = content if videos is None else {v: content[v] for v in videos}
+    malformed = [
+        Problem('videos without frames or expressions', video)
+        for video, entry in content.items()
+        if not entry.get('frames') or not isinstance(entry.get('expressions'), dict)
+    ]
+    raise_problems(malformed, str(path), 'Get the file again.')
+    if not content:
+        raise ValueError(f'{path} has no video to score.')
+    return content
+
+
+def _targets(content: dict[str, dict], key: str, path: Path) -> dict[str, dict[str, tuple]]:
+    """Ids of the objects that every expression of every video refers to."""
+    targets: dict[str, dict[str, tuple]] = {}
+    problems = []
+    for video, entry in content.items():
+        targets[video] = {}
+        for exp_id, expression in entry['expressions'].items():
+            try:
+                targets[video][exp_id] = _ids(expression[key])
+            except (KeyError, TypeError, ValueError):
+                problems.append(Problem(f'expressions without a valid {key}', f'{video}/{exp_id}'))
+    advice = 'The published validation splits have none: their masks go to the server.'
+    raise_problems(problems, str(path), advice)
+    if not any(targets.values()):
+        raise ValueError(f'{path} has no expression to score.')
+    return targets
+
+
+def _ids(value: Any) -> tuple[int, ...]:
+    ids = tuple(sorted({int(i) for i in (value if isinstance(value, list) else [value])}))
+    if not ids:
+        raise ValueError('an expression must refer to an object')
+    return ids
