@@ -334,7 +334,7 @@ class TestLaunchers:
         )  # fmt: skip
         words = result.stdout.splitlines()
         assert {'--ntasks=4', '--ntasks-per-node=4', '--gres=gpu:4', '--time=10'} <= set(words)
-        assert words[-5:] == ['--work-dir', 'work_dirs/x', '--launcher', 'slurm', '--amp']
+        assert words[-5:] == ['--launcher', 'slurm', '--work-dir', 'work_dirs/x', '--amp']
 
 
 def test_quickstart_refuses_unknown_arguments():
