@@ -32,7 +32,6 @@ test_pipeline = [
 train_dataloader = dict(
     batch_size=1,
     num_workers=4,
-    persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
         type='RefYouTubeVOS',
@@ -55,4 +54,5 @@ test_dataloader = dict(
         pipeline=test_pipeline,
     ),
 )
-test_evaluator = dict(type='VOSMetric')
+# Written for the server; with masks of the valid split at hand: dict(type='VOSMetric').
+test_evaluator = dict(type='SubmissionMetric', out_dir='work_dirs/submission_ref_youtube_vos')
