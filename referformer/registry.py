@@ -4,7 +4,6 @@ Each registry knows where its modules live and imports them on the first look-up
 ``custom_imports`` and ``import referformer`` stays light.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 from mmengine import registry as root
@@ -60,9 +59,3 @@ def build(module: Any, registry: Registry = MODELS, **derived: Any) -> Any:
     if not isinstance(module, dict):
         return module
     return registry.build(module, default_args=derived or None)
-
-
-def known_types(registry: Registry) -> dict[str, Callable]:
-    """Everything ``registry`` can build without a scope prefix, by name."""
-    registry.import_from_location()
-    return dict(registry.module_dict)

@@ -129,8 +129,7 @@ class ReferFormer(BaseModel):
 
     def loss(self, inputs: Tensor, data_samples: list[RVOSDataSample]) -> dict[str, Tensor]:
         """Losses of all decoder layers."""
-        num_classes = self.class_heads[0].out_features
-        targets = stack_targets(data_samples, inputs.shape[-2:], num_classes)
+        targets = stack_targets(data_samples, inputs.shape[-2:])
         predictions = self(inputs, data_samples, mode='tensor')
         return self.criterion(predictions, targets)
 

@@ -19,15 +19,12 @@ class Targets(NamedTuple):
     valid: Tensor  # (B, T') bool, True = visible
 
 
-def stack_targets(
-    samples: Sequence[RVOSDataSample], size: tuple[int, int], num_classes: int = 1
-) -> Targets:
+def stack_targets(samples: Sequence[RVOSDataSample], size: tuple[int, int]) -> Targets:
     """Stack the ground truth of a batch.
 
     Args:
         samples: With ``gt_instances`` of one object each.
         size: (H, W) of the padded input; masks are padded with background and sampled ``[2::4]``.
-        num_classes: K; with the binary K = 1 every object is of class 0.
 
     Raises:
         ValueError: A sample does not have exactly one referred object, or lacks masks of its
@@ -47,7 +44,7 @@ def stack_targets(
             raise ValueError(
                 f'{name}: masks of {h}x{w} are larger than the input, {size[0]}x{size[1]}'
             )
-        labels.append(gt.labels[0] if num_classes > 1 else torch.zeros_like(gt.labels[0]))
+        labels.append(gt.labels[0])
         boxes.append(gt.boxes[0])
         valid.append(gt.valid[0])
         masks.append(F.pad(mask, (0, size[1] - w, 0, size[0] - h))[..., 2::4, 2::4])
