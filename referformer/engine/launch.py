@@ -1,6 +1,8 @@
 """What train.py and test.py do before MMEngine's Runner takes over."""
 
 import argparse
+import atexit
+import gc
 import os
 from pathlib import Path
 
@@ -133,9 +135,16 @@ def set_up_launcher(cfg: Config, launcher: str, local_rank: int | None = None) -
         raise ValueError(f'--launcher {launcher} needs GPUs, this machine has none; use pytorch')
     # MMEngine's own set-up asks for a CUDA device per process, in init_dist and the model wrapper.
     torch.distributed.init_process_group('gloo')
+    atexit.register(_end_processes)
     cfg.model_wrapper_cfg = {
         'type': 'MMDistributedDataParallel',
         'device_ids': None,
         'broadcast_buffers': False,
         'find_unused_parameters': cfg.get('find_unused_parameters', False),
     }
+
+
+def _end_processes() -> None:
+    """Let go of the wrapped model, then of its group: gloo's threads abort a process that ends."""
+    gc.collect()
+    torch.distributed.destroy_process_group()
