@@ -204,13 +204,10 @@ class RVOSDataset(BaseDataset):
     def _parse_expression(self, video_id: str, exp_id: str, expression: dict) -> dict:
         name = f'expression {exp_id} of video {video_id}'
         text = _get(expression, 'exp', self.ann_file, f'videos.{video_id}.expressions.{exp_id}.exp')
-        text = ' '.join(text.lower().split()) if isinstance(text, str) else ''
-        if not text:
-            raise ValueError(f'{self.ann_file}: {name} is empty. Give it a sentence, or remove it.')
         return {
             'video_id': video_id,
             'exp_id': exp_id,
-            'text': text,
+            'text': clean_text(text, f'{self.ann_file}: {name}'),
             'kind': expression.get('kind'),
             'obj_id': self._parse_obj_id(name, expression.get('obj_id')),
             'label': 0,
@@ -300,6 +297,22 @@ class RVOSDataset(BaseDataset):
                 for obj_id, entry in objects.items()
             }
         return categories
+
+
+def clean_text(text: Any, where: str) -> str:
+    """An expression in lower case with single spaces.
+
+    Args:
+        text: As the annotation file has it.
+        where: File and place, for the message.
+
+    Raises:
+        ValueError: It is not a string, or has no words.
+    """
+    text = ' '.join(text.lower().split()) if isinstance(text, str) else ''
+    if not text:
+        raise ValueError(f'{where} is empty. Give it a sentence, or remove it.')
+    return text
 
 
 def read_videos(path: str | Path) -> dict[str, dict]:
