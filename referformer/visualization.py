@@ -14,6 +14,7 @@ from mmengine.visualization import Visualizer
 from PIL import Image, ImageDraw
 
 from .evaluation.functional import region_similarity
+from .files import atomic_open
 from .registry import VISUALIZERS
 from .structures import RVOSDataSample
 from .text_drawing import GREY, PAPER, font, legend_patch, sheet_header
@@ -311,13 +312,9 @@ def draw_sample(clip: np.ndarray, sample: RVOSDataSample, max_frames: int = 6) -
 
 
 def write_image(path: Path, image: np.ndarray) -> None:
-    """Write a PNG under a temporary name and rename it."""
-    part = path.with_name(f'.{path.stem}.part{path.suffix}')
-    try:
-        Image.fromarray(image).save(part, 'PNG')
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    """Write a PNG whole or not at all."""
+    with atomic_open(path) as file:
+        Image.fromarray(image).save(file, 'PNG')
 
 
 def _draw_mask(

@@ -6,9 +6,7 @@ file holds more than tensors.
 """
 
 import errno
-import os
 import re
-import tempfile
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -20,6 +18,9 @@ from mmengine.logging import HistoryBuffer
 from mmengine.model import is_model_wrapper
 from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
+
+from referformer.files import atomic_write as atomic_write
+from referformer.files import check_folder as check_folder
 
 _LISTED = 10  # keys of each kind that a message spells out
 
@@ -135,37 +136,6 @@ def check_keys(
     )
 
 
-def check_folder(folder: str | Path) -> None:
-    """Refuse a folder that nothing could be written to; it need not exist.
-
-    Raises:
-        NotADirectoryError: If it, or a folder above it, is a file.
-        PermissionError: If nothing may be written there.
-    """
-    nearest = next(p for p in (Path(folder), *Path(folder).absolute().parents) if p.exists())
-    if not nearest.is_dir():
-        raise NotADirectoryError(f'{nearest} is a file; give a folder for the output {folder}.')
-    if not os.access(nearest, os.W_OK):
-        raise PermissionError(f'the output {folder} cannot be written: no permission in {nearest}.')
-
-
-def atomic_write(path: str | Path, content: bytes) -> None:
-    """Write ``path`` whole or not at all: under a temporary name first, then renamed."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(prefix=f'.{path.name}.', dir=path.parent)
-    try:
-        with os.fdopen(descriptor, 'wb') as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp's files are private
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
 @CheckpointLoader.register_scheme(prefixes='', force=True)
 def load_from_local(filename: str, map_location: Any = None) -> dict:
     """MMEngine's reader of local files, replaced by :func:`read_checkpoint`."""
@@ -249,9 +219,3 @@ def _first(names: Iterable[str]) -> str:
     names = list(names)
     more = f', ... and {len(names) - _LISTED} more' if len(names) > _LISTED else ''
     return (', '.join(names[:_LISTED]) or 'none') + more
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

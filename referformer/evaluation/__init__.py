@@ -8,6 +8,7 @@ from .functional import (
     region_similarity,
     statistics,
 )
+from .ref_davis_metric import RefDAVISMetric
 from .referring_metric import FrameScore, ReferringMetric
 from .submission import SubmissionMetric
 from .vos_metric import ExpressionScore, VOSMetric
@@ -16,6 +17,7 @@ __all__ = [
     'Boundary',
     'ExpressionScore',
     'FrameScore',
+    'RefDAVISMetric',
     'ReferringMetric',
     'SubmissionMetric',
     'VOSMetric',

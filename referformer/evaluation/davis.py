@@ -5,15 +5,19 @@ pixel: 0 = background, 255 = void (annotations only). T frames, N annotated obje
 ones.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from itertools import zip_longest
 from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from .functional import boundary_radius, boundary_score, find_boundary, statistics
+from .functional import boundary_radius, statistics
+from .label_maps import pairwise_scores
 
 VOID = 255
+# T frames, (H, W) uint8 each, or one array (T, H, W). An iterator is asked for frame after frame.
+LabelMaps = Iterable[np.ndarray]
 
 
 class SequenceScore(NamedTuple):
@@ -25,52 +29,46 @@ class SequenceScore(NamedTuple):
     f: np.ndarray  # (N, T)
 
 
-def score_unsupervised(gt: np.ndarray, pred: np.ndarray, max_objects: int = 20) -> SequenceScore:
+def score_unsupervised(gt: LabelMaps, pred: LabelMaps, max_objects: int = 20) -> SequenceScore:
     """Assign predicted objects to annotated ones, one to one, so that J&F is best.
 
     Void pixels do not count.
 
     Args:
-        gt: Annotated label maps, (T, H, W). Objects are those up to the largest id of the first
-            frame; ids that appear only later are ignored.
-        pred: Predicted label maps, (T, H, W), in which an id is the same object in every frame.
+        gt: Annotated label maps. Objects are those up to the largest id of the first frame; ids
+            that appear only later are ignored.
+        pred: Predicted label maps, in which an id is the same object in every frame.
         max_objects: Most predicted objects that the protocol allows.
     """
-    N, P = _count_objects(gt, pred)
+    j, f, P = _all_pairs(gt, pred, skip_void=True)
     if max_objects < P:
         raise ValueError(f'DAVIS allows {max_objects} predicted objects in a video, got {P}.')
-    void = gt == VOID
-    gt, pred = np.where(void, 0, gt), np.where(void, 0, pred)
-    # Every annotated object needs a partner, if only an empty one.
-    P = max(N, P)
-    j, f = _all_pairs(gt, pred, N, P)
     rows, columns = linear_sum_assignment(-(j.mean(-1) + f.mean(-1)))
     return SequenceScore(columns + 1, rows + 1, j[rows, columns], f[rows, columns])
 
 
-def score_semi_supervised(gt: np.ndarray, pred: np.ndarray) -> SequenceScore:
+def score_semi_supervised(gt: LabelMaps, pred: LabelMaps) -> SequenceScore:
     """Compare objects of the same id, without the first and last frame.
 
     As in the public scorer, void pixels count as background here.
 
     Args:
-        gt: Annotated label maps, (T, H, W).
-        pred: Predicted label maps, (T, H, W), with the ids of the annotation.
+        gt: Annotated label maps.
+        pred: Predicted label maps with the ids of the annotation.
     """
-    N, P = _count_objects(gt, pred)
+    j, f, P = _all_pairs(gt, pred, skip_void=False)
+    _, N, T = j.shape
     if P > N:
         raise ValueError(f'The first frame has {N} annotated objects, the prediction {P}.')
-    if len(gt) < 3:
-        raise ValueError(f'Without the first and last frame nothing is left of {len(gt)} frames.')
-    gt = np.where(gt == VOID, 0, gt)
+    if T < 3:
+        raise ValueError(f'Without the first and last frame nothing is left of {T} frames.')
     same = np.arange(N)
-    j, f = _all_pairs(gt[1:-1], pred[1:-1], N, N, only_same=True)
-    return SequenceScore(same + 1, same + 1, j[same, same], f[same, same])
+    return SequenceScore(same + 1, same + 1, j[same, same, 1:-1], f[same, same, 1:-1])
 
 
 def score_davis(
-    sequences: Mapping[str, tuple[np.ndarray, np.ndarray]],
-    score: Callable[[np.ndarray, np.ndarray], SequenceScore] = score_unsupervised,
+    sequences: Mapping[str, tuple[LabelMaps, LabelMaps]],
+    score: Callable[[LabelMaps, LabelMaps], SequenceScore] = score_unsupervised,
 ) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
     """Score a dataset.
 
@@ -100,43 +98,47 @@ def score_davis(
     return {'J&F-Mean': (averages['J-Mean'] + averages['F-Mean']) / 2} | averages, objects
 
 
-def _count_objects(gt: np.ndarray, pred: np.ndarray) -> tuple[int, int]:
-    """Largest id of the first annotated frame, void excluded, and of all predicted frames."""
-    if gt.shape != pred.shape or gt.ndim != 3 or len(gt) == 0:
-        raise ValueError(
-            f'Label maps must have the same shape (T, H, W), got {gt.shape} and {pred.shape}.'
-        )
-    N = int(gt[0].max(initial=0, where=gt[0] != VOID))
+def _all_pairs(
+    gt: LabelMaps, pred: LabelMaps, skip_void: bool
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """J and F of every predicted object against every annotated one.
+
+    Args:
+        gt: Annotated label maps.
+        pred: Predicted label maps.
+        skip_void: Void pixels do not count, instead of being background.
+
+    Returns:
+        j, f: (max(P, N), N, T) each; every annotated object has a partner, if only an empty one.
+        P: Largest predicted id.
+    """
+    frames: list[tuple[np.ndarray, np.ndarray]] = []
+    for theirs, ours in zip_longest(gt, pred, fillvalue=np.empty(0)):
+        if not frames:
+            N, shape = _count_objects(theirs), theirs.shape
+        if {(m.shape, str(m.dtype)) for m in (theirs, ours)} != {(shape, 'uint8')}:
+            got = ' and '.join(f'{m.dtype} {m.shape}' for m in (theirs, ours))
+            raise ValueError(
+                f'All label maps must be uint8 and have the same shape, got {got} where the first '
+                f'one has {shape}.'
+            )
+        void = theirs == VOID
+        if void.any():
+            theirs, ours = theirs * ~void, ours * ~(void & skip_void)
+        # The object after the last one stands for all that are empty on this frame.
+        count = int(ours.max()) + 1
+        frames.append(pairwise_scores(ours, theirs, count, N, boundary_radius(*shape)))
+    if not frames:
+        raise ValueError('There are no label maps.')
+    P = max(len(j) for j, _ in frames) - 1
+    rows = [np.minimum(np.arange(max(P, N)), len(j) - 1) for j, _ in frames]
+    j, f = (np.stack([x[i] for x, i in zip(part, rows)], -1) for part in zip(*frames))
+    return j, f, P
+
+
+def _count_objects(gt: np.ndarray) -> int:
+    """Largest id of the first annotated frame, void excluded."""
+    N = int(gt.max(initial=0, where=gt != VOID))
     if N == 0:
         raise ValueError('The first annotated frame has no object.')
-    return N, int(pred.max())
-
-
-def _all_pairs(
-    gt: np.ndarray, pred: np.ndarray, N: int, P: int, only_same: bool = False
-) -> tuple[np.ndarray, np.ndarray]:
-    """J and F of every predicted object against every annotated one, (P, N, T) each."""
-    T, H, W = gt.shape
-    radius = boundary_radius(H, W)
-    j, f = np.zeros((P, N, T)), np.zeros((P, N, T))
-    for t in range(T):
-        j[..., t] = _pairwise_iou(gt[t], pred[t], N, P)
-        ours = [find_boundary(pred[t] == p, radius) for p in range(1, P + 1)]
-        theirs = [find_boundary(gt[t] == n, radius) for n in range(1, N + 1)]
-        for p, n in np.ndindex(P, N):
-            if not only_same or p == n:
-                f[p, n, t] = boundary_score(ours[p], theirs[n])
-    return j, f
-
-
-def _pairwise_iou(gt: np.ndarray, pred: np.ndarray, N: int, P: int) -> np.ndarray:
-    """IoU of every predicted with every annotated object of one frame, (P, N), 1 if both are empty.
-
-    One joint histogram of the two label maps has all intersections and all areas.
-    """
-    size = max(int(gt.max()), N) + 1
-    pairs = pred.astype(np.int64) * size + gt
-    counts = np.bincount(pairs.ravel(), minlength=(P + 1) * size).reshape(P + 1, size)
-    inter = counts[1:, 1 : N + 1]
-    union = counts.sum(1)[1:, None] + counts.sum(0)[None, 1 : N + 1] - inter
-    return np.divide(inter, union, out=np.ones((P, N)), where=union > 0)
+    return N

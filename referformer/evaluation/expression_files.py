@@ -1,14 +1,24 @@
 """What is to be scored according to the expression files of Ref-YouTube-VOS and MeViS."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from referformer.datasets.base import read_videos, require
+from referformer.files import read_json
 
 from .mask_files import Problem, frame_names, raise_problems
 from .scoring import ExpressionJob, Job, PaletteTruth, RunLengthTruth
+
+
+class AnnotatedVideo(NamedTuple):
+    """A video with its expressions and masks."""
+
+    name: str
+    frames: tuple[str, ...]
+    targets: dict[str, tuple]  # id of an expression -> ids of the objects it refers to
+    expressions: dict[str, dict]  # as they stand in the file: exp, kind, ...
+    truth: PaletteTruth | RunLengthTruth
 
 
 def submission_root(pred: Path) -> Path:
@@ -33,13 +43,41 @@ def ref_youtube_vos_jobs(
 
     Args:
         pred: ``<video>/<expression>/<frame>.png``, with or without ``Annotations`` above.
-        gt: The published layout: ``<split>/Annotations`` and ``meta_expressions/<split>``, of
-            which the expressions have ``obj_id``. Videos of the test split's expression file do
-            not belong to valid.
+        gt: See ``read_ref_youtube_vos``.
         split: Of the annotation.
         videos: Score only these.
     """
     root = submission_root(pred)
+    return expression_jobs(root, read_ref_youtube_vos(gt, split, videos))
+
+
+def mevis_jobs(
+    pred: Path, gt: Path, split: str = 'valid_u', videos: Sequence[str] | None = None
+) -> list[Job]:
+    """The jobs of MeViS: expressions that name several objects, whose masks are in one JSON file.
+
+    Args:
+        pred: ``<video>/<expression>/<frame>.png``, with or without ``Annotations`` above.
+        gt: See ``read_mevis``.
+        split: Of the annotation.
+        videos: Score only these.
+    """
+    root = submission_root(pred)
+    return expression_jobs(root, read_mevis(gt, split, videos))
+
+
+def read_ref_youtube_vos(
+    gt: Path, split: str = 'valid', videos: Sequence[str] | None = None
+) -> list[AnnotatedVideo]:
+    """The annotated videos of Ref-YouTube-VOS that have expressions.
+
+    Args:
+        gt: The published layout: ``<split>/Annotations`` and ``meta_expressions/<split>``, of
+            which the expressions have ``obj_id``. Videos of the test split's expression file do
+            not belong to valid.
+        split: Its name.
+        videos: Only these.
+    """
     path = gt / 'meta_expressions' / split / 'meta_expressions.json'
     content = read_videos(path)
     test = gt / 'meta_expressions' / 'test' / 'meta_expressions.json'
@@ -49,7 +87,7 @@ def ref_youtube_vos_jobs(
     content = _select(content, videos, path)
     truth = gt / split / 'Annotations'
     require(truth, 'the annotated masks; a split without them is scored by its server')
-    expressions = _targets(content, 'obj_id', path)
+    targets = _targets(content, 'obj_id', path)
     problems = []
     for video, entry in content.items():
         there = set(frame_names(truth / video))
@@ -60,45 +98,40 @@ def ref_youtube_vos_jobs(
         ]
     raise_problems(problems, 'The annotation', 'Extract the archive again.')
     return [
-        ExpressionJob(
+        AnnotatedVideo(
             video,
-            root / video,
             tuple(entry['frames']),
-            expressions[video],
+            targets[video],
+            entry['expressions'],
             PaletteTruth(truth / video),
         )
         for video, entry in content.items()
-        if expressions[video]
+        if targets[video]
     ]
 
 
-def mevis_jobs(
-    pred: Path, gt: Path, split: str = 'valid_u', videos: Sequence[str] | None = None
-) -> list[Job]:
-    """The jobs of MeViS: expressions that name several objects, whose masks are in one JSON file.
+def read_mevis(
+    gt: Path, split: str = 'valid_u', videos: Sequence[str] | None = None
+) -> list[AnnotatedVideo]:
+    """The annotated videos of MeViS that have expressions.
 
     Args:
-        pred: ``<video>/<expression>/<frame>.png``, with or without ``Annotations`` above.
         gt: ``<split>/meta_expressions.json``, of which the expressions have ``anno_id``, and
             ``<split>/mask_dict.json``.
-        split: Of the annotation.
-        videos: Score only these.
+        split: Its name.
+        videos: Only these.
     """
-    root = submission_root(pred)
     path, mask_file = (gt / split / f'{name}.json' for name in ('meta_expressions', 'mask_dict'))
     content = _select(read_videos(path), videos, path)
-    expressions = _targets(content, 'anno_id', path)
+    targets = _targets(content, 'anno_id', path)
     require(mask_file, 'the annotated masks; a split without them is scored by its server')
-    try:
-        masks = json.loads(mask_file.read_text(encoding='utf-8'))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f'{mask_file} is not valid JSON: {error}. Get it again.') from error
-    wanted = {v: sorted({i for ids in e.values() for i in ids}) for v, e in expressions.items()}
+    masks = read_json(mask_file)
+    wanted = {v: sorted({i for ids in e.values() for i in ids}) for v, e in targets.items()}
     lost = [f'{i} of {video}' for video, ids in wanted.items() for i in ids if str(i) not in masks]
     raise_problems([Problem('objects without masks', name) for name in lost], str(mask_file))
-    jobs: list[Job] = []
+    out = []
     for video, entry in content.items():
-        if not expressions[video]:
+        if not targets[video]:
             continue
         objects = {i: masks[str(i)] for i in wanted[video]}
         sizes = [m['size'] for frames in objects.values() for m in frames if m is not None]
@@ -106,8 +139,13 @@ def mevis_jobs(
             raise ValueError(f'{mask_file}: no object of the video {video} is ever visible.')
         truth = RunLengthTruth(objects, tuple(sizes[0]))
         frames = tuple(entry['frames'])
-        jobs.append(ExpressionJob(video, root / video, frames, expressions[video], truth))
-    return jobs
+        out.append(AnnotatedVideo(video, frames, targets[video], entry['expressions'], truth))
+    return out
+
+
+def expression_jobs(root: Path, videos: Sequence[AnnotatedVideo]) -> list[ExpressionJob]:
+    """One job for each video, of masks in ``<root>/<video>/<expression>/<frame>.png``."""
+    return [ExpressionJob(v.name, root / v.name, v.frames, v.targets, v.truth) for v in videos]
 
 
 def _select(content: dict[str, dict], videos: Sequence[str] | None, path: Path) -> dict[str, dict]:

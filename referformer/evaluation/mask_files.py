@@ -7,10 +7,16 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from referformer.files import decode_label_map
+
 LABEL_MODES = ('P',)
 BINARY_MODES = ('L', '1', 'P')
 # What Pillow raises on broken files.
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+
+
+class BrokenMask(ValueError):
+    """A mask file that cannot be decoded; the message names it."""
 
 
 class Problem(NamedTuple):
@@ -40,13 +46,16 @@ def read_mask(path: Path) -> np.ndarray:
     """Decode a palette or grey image to its values, (H, W) uint8.
 
     Raises:
-        ValueError: If the file is cut off or otherwise broken.
+        BrokenMask: If the file is cut off or otherwise broken.
     """
     try:
+        plain = decode_label_map(path.read_bytes())
+        if plain is not None:
+            return plain
         with Image.open(path) as image:
             return np.asarray(image).astype(np.uint8, copy=False)
     except _BROKEN as error:
-        raise ValueError(f'{path} cannot be decoded: {error}') from error
+        raise BrokenMask(f'{path} cannot be decoded: {error}') from error
 
 
 def read_binary(path: Path) -> np.ndarray:

@@ -7,9 +7,10 @@ generalised IoU is at least 0.5; mAP is COCO's for masks, with the predictions o
 """
 
 import io
+import math
 from collections.abc import Sequence
 from contextlib import redirect_stdout
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -21,15 +22,17 @@ COCO_NUMBERS = (
     'mAP', 'AP50', 'AP75', 'mAP_small', 'mAP_medium', 'mAP_large',
     'AR1', 'AR10', 'AR100', 'AR_small', 'AR_medium', 'AR_large',
 )  # fmt: skip
+THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)  # of P@K
+RANKS = (1, 5, 10)  # of REC
 _EPS = 1e-6
 
 
 class Overlap(NamedTuple):
     """How masks overlap: arrays or numbers of the same shape."""
 
-    iou: np.ndarray
-    inter: np.ndarray  # pixels
-    union: np.ndarray  # pixels
+    iou: np.ndarray | float
+    inter: np.ndarray | int  # pixels
+    union: np.ndarray | int  # pixels
 
 
 class FrameMasks(NamedTuple):
@@ -38,8 +41,22 @@ class FrameMasks(NamedTuple):
     target: dict  # {'size': [H, W], 'counts': bytes}
     masks: tuple[dict, ...]  # one for each query
     scores: tuple[float, ...]
-    # Sizes of the predictions in pixels where they are not those of the masks, (queries,).
+    # Sizes in pixels where they are not those of the masks: of the predictions (queries,), and of
+    # the object (annotation files have the area of its polygon).
     areas: tuple[float, ...] | None = None
+    target_area: float | None = None
+
+
+class FrameNumbers(Protocol):
+    """What is known of one expression in one frame."""
+
+    iou: float  # of the best query's mask
+    inter: int  # pixels
+    union: int  # pixels
+    masks: FrameMasks | None
+    # Whether one of the best ``RANKS`` boxes finds the object, by generalised and by plain IoU.
+    hits: tuple[bool, ...]
+    plain_hits: tuple[bool, ...]
 
 
 def mask_iou(pred: np.ndarray, gt: np.ndarray) -> Overlap:
@@ -55,15 +72,22 @@ def mask_iou(pred: np.ndarray, gt: np.ndarray) -> Overlap:
     return Overlap((inter + _EPS) / (union + _EPS), inter, union)
 
 
+def rle_iou(pred: dict | None, gt: dict) -> Overlap:
+    """As ``mask_iou``, of two masks in COCO's run lengths; None is an empty mask."""
+    from pycocotools import mask as coco_mask
+
+    inter = 0 if pred is None else int(coco_mask.area(coco_mask.merge([pred, gt], intersect=True)))
+    union = int(coco_mask.area(gt)) - inter + (0 if pred is None else int(coco_mask.area(pred)))
+    return Overlap((inter + _EPS) / (union + _EPS), inter, union)
+
+
 def best_query(scores: np.ndarray) -> int:
     """Index of the highest score, the last among equal ones, (queries,)."""
     scores = np.asarray(scores)
     return len(scores) - 1 - int(scores[::-1].argmax())
 
 
-def precision_at_k(
-    ious: Sequence[float], thresholds: Sequence[float] = (0.5, 0.6, 0.7, 0.8, 0.9)
-) -> list[float]:
+def precision_at_k(ious: Sequence[float], thresholds: Sequence[float] = THRESHOLDS) -> list[float]:
     """P@K: the fraction of IoUs greater than each threshold."""
     ious = np.asarray(ious, float)
     return [float((ious > threshold).mean()) for threshold in thresholds]
@@ -87,7 +111,7 @@ def box_hits(
     scores: np.ndarray,
     boxes: np.ndarray,
     target: np.ndarray,
-    ks: Sequence[int] = (1, 5, 10),
+    ks: Sequence[int] = RANKS,
     *,
     generalized: bool = True,
 ) -> tuple[bool, ...]:
@@ -105,7 +129,7 @@ def box_hits(
     """
     scores = np.asarray(scores, float).tolist()
     ranked = sorted(zip(scores, np.asarray(boxes, float).tolist(), strict=True), reverse=True)
-    ranked_boxes = torch.tensor([box for _, box in ranked], dtype=torch.float64)
+    ranked_boxes = torch.tensor([box for _, box in ranked], dtype=torch.float64).reshape(-1, 4)
     target_box = torch.as_tensor(np.asarray(target, float))
     if generalized:
         overlaps = generalized_box_iou(ranked_boxes, target_box)
@@ -145,7 +169,9 @@ def mask_average_precision(frames: Sequence[FrameMasks], *, first_id: int = 1) -
     for i, frame in enumerate(frames, start=1):
         height, width = frame.target['size']
         images.append({'id': i, 'height': height, 'width': width})
-        target_area = float(coco_mask.area(frame.target))
+        target_area = frame.target_area
+        if target_area is None:
+            target_area = float(coco_mask.area(frame.target))
         targets.append(_annotation(first_id + i - 1, i, frame.target, target_area))
         areas = frame.areas
         if areas is None:
@@ -173,6 +199,50 @@ def mask_average_precision(frames: Sequence[FrameMasks], *, first_id: int = 1) -
         name: float(x) if x >= 0 else float('nan')
         for name, x in zip(COCO_NUMBERS, numbers, strict=True)
     }
+
+
+def summarise_frames(
+    frames: Sequence[FrameNumbers], with_ap: bool = True, with_boxes: bool = False
+) -> dict[str, float]:
+    """All numbers of a benchmark in [0, 1], under the names that ``ReferringMetric`` lists.
+
+    Args:
+        frames: At least one.
+        with_ap: Whether to compute mAP; it needs ``masks``.
+        with_boxes: Whether to compute REC; it needs ``hits`` and ``plain_hits``.
+    """
+    out = _average_precision([frame.masks for frame in frames]) if with_ap else {}
+    ious = [frame.iou for frame in frames]
+    out |= {f'P@{k}': p for k, p in zip(THRESHOLDS, precision_at_k(ious))}
+    out['overall_IoU'] = overall_iou([f.inter for f in frames], [f.union for f in frames])
+    out['mean_IoU'] = mean_iou(ious)
+    if with_boxes:
+        for name, hits in (
+            ('REC_P', [frame.hits for frame in frames]),
+            ('REC_IoU_P', [frame.plain_hits for frame in frames]),
+        ):
+            out |= {f'{name}@{k}': float(p) for k, p in zip(RANKS, np.mean(hits, axis=0))}
+    return out
+
+
+def _average_precision(frames: Sequence[FrameMasks]) -> dict[str, float]:
+    """COCO's precisions with all queries, and mAP with the best one."""
+    numbers = mask_average_precision(frames)
+    alone = mask_average_precision([_best_alone(frame) for frame in frames])
+    kept = {
+        name: value
+        for name, value in numbers.items()
+        if not name.startswith('AR') and not math.isnan(value)
+    }
+    return kept | {'mAP_best': alone['mAP']}
+
+
+def _best_alone(frame: FrameMasks) -> FrameMasks:
+    if not frame.masks:
+        return frame
+    best = best_query(frame.scores)
+    areas = frame.areas and (frame.areas[best],)
+    return frame._replace(masks=(frame.masks[best],), scores=(frame.scores[best],), areas=areas)
 
 
 def _annotation(number: int, image: int, mask: dict, area: float) -> dict:

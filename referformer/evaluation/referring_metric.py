@@ -1,6 +1,5 @@
 """Scores of referring segmentation in single frames: A2D- and JHMDB-Sentences, RefCOCO/+/g."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -18,15 +17,10 @@ from .referring import (
     best_query,
     box_hits,
     encode_masks,
-    mask_average_precision,
     mask_iou,
-    mean_iou,
-    overall_iou,
-    precision_at_k,
+    summarise_frames,
 )
 
-_THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
-_RANKS = (1, 5, 10)
 # IoUs of one frame computed twice differ by a few pixels at most.
 _SAME_SCORE = 0.01
 
@@ -118,19 +112,7 @@ class ReferringMetric(KeyedMetric):
     def compute_metrics(self, results: list[FrameScore]) -> dict[str, float]:
         """Average the scores and log the table."""
         frames = self.unique(results)
-        out = {}
-        if self.with_ap:
-            out |= _average_precision([frame.masks for frame in frames])
-        ious = [frame.iou for frame in frames]
-        out |= {f'P@{k}': p for k, p in zip(_THRESHOLDS, precision_at_k(ious, _THRESHOLDS))}
-        out['overall_IoU'] = overall_iou([f.inter for f in frames], [f.union for f in frames])
-        out['mean_IoU'] = mean_iou(ious)
-        if self.with_boxes:
-            for name, hits in (
-                ('REC_P', [frame.hits for frame in frames]),
-                ('REC_IoU_P', [frame.plain_hits for frame in frames]),
-            ):
-                out |= {f'{name}@{k}': float(p) for k, p in zip(_RANKS, np.mean(hits, axis=0))}
+        out = summarise_frames(frames, self.with_ap, self.with_boxes)
         out = {name: 100 * value for name, value in out.items()}
         lines = [f'{name:12} {value:7.2f}' for name, value in out.items()]
         title = f'Scores in percent, {len(frames)} annotated frames of expressions'
@@ -190,8 +172,8 @@ class ReferringMetric(KeyedMetric):
         found = _array(pred)
         return [
             {
-                'hits': box_hits(scores, found[:, t], target, _RANKS),
-                'plain_hits': box_hits(scores, found[:, t], target, _RANKS, generalized=False),
+                'hits': box_hits(scores, found[:, t], target),
+                'plain_hits': box_hits(scores, found[:, t], target, generalized=False),
             }
             for t, target in enumerate(targets)
         ]
@@ -206,21 +188,3 @@ def _frame_masks(pred: np.ndarray, gt: np.ndarray, scores: np.ndarray) -> FrameM
     """Run lengths of one frame: predictions (k, H, W), target (H, W), scores (k,)."""
     target, *masks = encode_masks(np.concatenate([gt[None], pred]))
     return FrameMasks(target, tuple(masks), tuple(scores.tolist()))
-
-
-def _average_precision(frames: list[FrameMasks]) -> dict[str, float]:
-    """COCO's precisions with all queries, and mAP with the best one, in [0, 1]."""
-    numbers = mask_average_precision(frames)
-    bests = [best_query(frame.scores) for frame in frames]
-    alone = mask_average_precision(
-        [
-            FrameMasks(frame.target, (frame.masks[best],), (frame.scores[best],))
-            for frame, best in zip(frames, bests)
-        ]
-    )
-    kept = {
-        name: value
-        for name, value in numbers.items()
-        if not name.startswith('AR') and not math.isnan(value)
-    }
-    return kept | {'mAP_best': alone['mAP']}

@@ -1,22 +1,16 @@
-"""Scores as a table, CSV, JSON and a picture: bars of the videos, the worst ones as overlays."""
+"""Scores of videos and of annotated images as a table, CSV and JSON."""
 
 import csv
 import io
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-from PIL import Image
 
-from referformer.visualization import contact_sheet, draw_tile
-
-from .scoring import Job, Score, by_sequence
-
-_HIT, _FALSE, _MISSED = (48, 209, 88), (255, 59, 48), (10, 132, 255)
-_BLANK = 60  # grey level behind masks of videos whose frames are not there
-_MOST_BARS = 80
+from .annotation_scoring import ImageScore
+from .referring import RANKS
+from .scoring import Score, by_sequence
 
 
 def sequence_rows(scores: Sequence[Score]) -> dict[str, dict[str, float]]:
@@ -88,100 +82,57 @@ def format_json(
     return json.dumps(content, indent=2)
 
 
-def draw_scores(
-    scores: Sequence[Score],
-    jobs: Sequence[Job],
-    title: str,
-    frames_dir: Path | None = None,
-    num_worst: int = 5,
-) -> np.ndarray:
-    """Bars of every video, best first, above the worst ones at their worst frame.
-
-    Args:
-        scores: Of all videos.
-        jobs: What they were made with.
-        title: Stands on top.
-        frames_dir: ``<video>/<frame>.jpg`` to draw on; grey where there is none.
-        num_worst: How many videos are drawn.
-
-    Returns:
-        RGB uint8, (H, W, 3).
-    """
-    rows = sequence_rows(scores)
-    sheet = _worst_sheet(scores, jobs, frames_dir, sorted(rows, key=_jf(rows))[:num_worst])
-    bars = _draw_bars(rows, title, sheet.shape[1])
-    return np.concatenate([bars, sheet])
+def format_image_table(overall: Mapping[str, Mapping[str, float]]) -> str:
+    """A line for each number in [0, 1], a column for all images and for each dataset."""
+    names = list(dict.fromkeys(name for row in overall.values() for name in row))
+    width = max(map(len, names))
+    columns = {title: max(8, len(title)) for title in overall}
+    lines = [' '.join([f'{"":{width}}', *(f'{title:>{w}}' for title, w in columns.items())])]
+    for name in names:
+        cells = [
+            f'{overall[title][name]:{w}.4f}' if name in overall[title] else f'{"-":>{w}}'
+            for title, w in columns.items()
+        ]
+        lines.append(' '.join([f'{name:{width}}', *cells]))
+    return '\n'.join(lines)
 
 
-def _jf(rows: Mapping[str, Mapping[str, float]]) -> Callable[[str], float]:
-    return lambda name: rows[name]['J&F']
+def format_image_csv(scores: Sequence[ImageScore]) -> str:
+    """One line for each image, that is for each expression."""
+    file = io.StringIO(newline='')
+    writer = csv.DictWriter(file, ['image_id', 'dataset', 'text', *_image_row(scores[0])])
+    writer.writeheader()
+    for score in scores:
+        image = score.image
+        ids = {'image_id': image.image_id, 'dataset': image.group, 'text': image.text}
+        writer.writerow(ids | _image_row(score))
+    return file.getvalue()
+
+
+def format_image_json(
+    protocol: str,
+    scores: Sequence[ImageScore],
+    overall: Mapping[str, Mapping[str, float]],
+    missing: Mapping[str, int],
+) -> str:
+    """Everything, in [0, 1]. The arguments are those of ``format_json``."""
+    content = {
+        'protocol': protocol,
+        'overall': {title: _plain(row) for title, row in overall.items()},
+        'images': {str(score.image.image_id): _image_row(score) for score in scores},
+        'scored_as_empty': dict(missing),
+    }
+    return json.dumps(content, indent=2)
+
+
+def _image_row(score: ImageScore) -> dict[str, float | int | bool | None]:
+    masks, best = score.masks, score.best
+    row = {'IoU': score.iou, 'intersection': score.inter, 'union': score.union}
+    row |= {'score': None if best is None else masks.scores[best], 'predictions': len(masks.masks)}
+    for name, hits in (('REC_P', score.hits), ('REC_IoU_P', score.plain_hits)):
+        row |= {f'{name}@{k}': hit for k, hit in zip(RANKS, hits)}
+    return row
 
 
 def _plain(row: Mapping[str, float]) -> dict[str, float | None]:
     return {key: value if math.isfinite(value) else None for key, value in row.items()}
-
-
-def _worst_sheet(
-    scores: Sequence[Score], jobs: Sequence[Job], frames_dir: Path | None, names: Sequence[str]
-) -> np.ndarray:
-    groups, job_of = by_sequence(scores), {job.name: job for job in jobs}
-    tiles, labels = [], []
-    for name in names:
-        score = min(groups[name], key=lambda s: s.j.mean() + s.f.mean())
-        t = int(np.argmin(score.j + score.f))
-        pred, truth = job_of[name].masks(score, t)
-        frame = _read_frame(frames_dir, name, score.frames[t], truth.shape)
-        both = (np.stack([pred & truth, pred & ~truth, truth & ~pred]), (_HIT, _FALSE, _MISSED))
-        looks = [(pred[None], (_FALSE,)), (truth[None], (_MISSED,)), both]
-        drawn = [draw_tile(frame, masks, colors=colors, width=320) for masks, colors in looks]
-        # Videos differ in shape, tiles of one sheet do not.
-        tiles += [_fit(tile, (200, 320)) for tile in drawn]
-        where = f'{name} {score.name}, frame {score.frames[t]}'
-        labels += [where[-44:], 'truth', f'both   J {score.j[t]:.2f}   F {score.f[t]:.2f}']
-    texts = ['predicted, or predicted falsely', 'truth, or missed', 'both agree']
-    return contact_sheet(tiles, labels, texts, (_FALSE, _MISSED, _HIT), columns=3)
-
-
-def _read_frame(
-    folder: Path | None, sequence: str, frame: str, size: tuple[int, int]
-) -> np.ndarray:
-    path = None if folder is None else folder / sequence.split('/')[-1] / f'{frame}.jpg'
-    if path is not None and path.is_file():
-        with Image.open(path) as image:
-            # Grey and dark, so that all colour is that of the masks.
-            grey = np.asarray(image.convert('L').resize(size[::-1]))
-            return np.repeat((grey // 2)[..., None], 3, axis=-1)
-    return np.full((*size, 3), _BLANK, np.uint8)
-
-
-def _fit(tile: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Shrink a picture to fit into ``size`` and centre it on white."""
-    image = Image.fromarray(tile)
-    image.thumbnail(size[::-1])
-    out = Image.new('RGB', size[::-1], 'white')
-    out.paste(image, ((size[1] - image.width) // 2, (size[0] - image.height) // 2))
-    return np.asarray(out)
-
-
-def _draw_bars(rows: Mapping[str, Mapping[str, float]], title: str, width: int) -> np.ndarray:
-    """J and F of the videos, the worst ones where there are too many for a picture."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    names = sorted(rows, key=_jf(rows))[:_MOST_BARS][::-1]
-    if len(names) < len(rows):
-        title += f' (the {len(names)} worst of {len(rows)})'
-    figure = Figure((width / 100, 1.2 + 0.22 * len(names)), dpi=100, layout='constrained')
-    canvas = FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    places = np.arange(len(names))
-    for shift, measure, color in ((-0.2, 'J', '#0a84ff'), (0.2, 'F', '#ff9f0a')):
-        values = [rows[name][measure] for name in names]
-        axes.barh(places + shift, values, 0.38, label=measure, color=color)
-    labels = [f'{name}  {rows[name]["J&F"]:.3f}' for name in names]
-    axes.set_yticks(places, labels, fontsize=8)
-    axes.set(xlim=(0, 1), ylim=(len(names) - 0.4, -0.6), title=title)
-    axes.legend(loc='lower right', bbox_to_anchor=(1, 1), ncols=2, frameon=False, fontsize=8)
-    axes.spines[['top', 'right']].set_visible(False)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()

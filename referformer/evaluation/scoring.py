@@ -2,7 +2,7 @@
 
 The work is a list of jobs, one for each video, which are first checked by the heads of their files
 and then scored, both on several processes. A job reads its files when it runs and hands back
-numbers, so memory holds one video per process.
+numbers, so memory holds one frame per process.
 """
 
 import multiprocessing
@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from .davis import SequenceScore, score_semi_supervised, score_unsupervised
+from .davis import LabelMaps, SequenceScore, score_semi_supervised, score_unsupervised
 from .functional import (
     boundary_radius,
     boundary_score,
@@ -29,6 +29,7 @@ from .functional import (
 from .mask_files import (
     BINARY_MODES,
     LABEL_MODES,
+    BrokenMask,
     Problem,
     check_folder_of_masks,
     check_mask,
@@ -88,7 +89,7 @@ class LabelJob:
     gt_dir: Path
     pred_dir: Path
     frames: tuple[str, ...]
-    protocol: Callable[[np.ndarray, np.ndarray], SequenceScore]
+    protocol: Callable[[LabelMaps, LabelMaps], SequenceScore]
 
     def check(self) -> list[Problem]:
         """Of the annotation and the prediction."""
@@ -100,10 +101,14 @@ class LabelJob:
 
     def score(self) -> list[Score]:
         """One score for each annotated object."""
-        gt = np.stack([read_mask(self.gt_dir / f'{frame}.png') for frame in self.frames])
-        pred = np.stack([self._predicted(frame, gt[0].shape) for frame in self.frames])
+        # Frame by frame: fresh memory for a whole video takes longer than reading it.
+        size = read_mask(self.gt_dir / f'{self.frames[0]}.png').shape
+        gt = (read_mask(self.gt_dir / f'{frame}.png') for frame in self.frames)
+        pred = (self._predicted(frame, size) for frame in self.frames)
         try:
             result = self.protocol(gt, pred)
+        except BrokenMask:
+            raise
         except ValueError as error:
             raise ValueError(f'{self.pred_dir} ({str(error).rstrip(".")})') from error
         # The semi-supervised protocol leaves out frames on both sides.

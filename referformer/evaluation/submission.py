@@ -17,6 +17,7 @@ from mmengine.evaluator import BaseMetric
 from PIL import Image
 
 from referformer.datasets.base import read_videos
+from referformer.files import atomic_open
 from referformer.registry import METRICS
 
 from .mask_files import (
@@ -121,22 +122,19 @@ def validate_submission(root: str | Path, entries: Sequence[Entry]) -> int:
 
 
 def write_zip(root: str | Path, path: str | Path) -> None:
-    """Pack the folder ``Annotations`` under this name, in a fixed order.
+    """Pack the folder ``Annotations`` under this name; equal masks give equal archives.
 
     Args:
         root: The folder ``Annotations``.
-        path: The archive, replaced where it exists; written under a temporary name first.
+        path: The archive, replaced where it exists; written whole or not at all.
     """
-    root, path = Path(root), Path(path)
-    part = path.with_name(f'.{path.name}.part')
-    try:
-        # PNGs do not shrink any further.
-        with zipfile.ZipFile(part, 'w', zipfile.ZIP_STORED) as archive:
-            for file in sorted(root.rglob('*.png')):
-                archive.write(file, Path('Annotations') / file.relative_to(root))
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    root = Path(root)
+    # PNGs do not shrink any further.
+    with atomic_open(path) as file, zipfile.ZipFile(file, 'w', zipfile.ZIP_STORED) as archive:
+        for mask in sorted(root.rglob('*.png')):
+            info = zipfile.ZipInfo(str(Path('Annotations') / mask.relative_to(root)))
+            info.external_attr = 0o644 << 16
+            archive.writestr(info, mask.read_bytes())
 
 
 @METRICS.register_module()

@@ -1,6 +1,7 @@
 """J&F of referring video object segmentation, per expression and per kind of sentence."""
 
 import csv
+import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 from mmengine.logging import MMLogger
 
+from referformer.files import atomic_write
 from referformer.registry import METRICS
 
 from .collect import KeyedMetric, instance_masks
@@ -34,11 +36,19 @@ class ExpressionScore:
     # The same prediction against another object of the video; NaN without one.
     j_swapped: float = math.nan
     f_swapped: float = math.nan
+    # 'shuffled' where the frames came in random order.
+    frame_order: str | None = None
 
     @property
-    def key(self) -> tuple[str, str]:
-        """What tells expressions apart: (video_id, exp_id)."""
-        return self.video_id, self.exp_id
+    def key(self) -> tuple[str, ...]:
+        """What tells scores apart: (video_id, exp_id), and the order of the frames if unusual."""
+        order = (self.frame_order,) if self.frame_order else ()
+        return self.video_id, self.exp_id, *order
+
+    @property
+    def group(self) -> str | None:
+        """The row of the table it belongs to, besides that of all."""
+        return f'{self.kind}_{self.frame_order}' if self.frame_order else self.kind
 
     @property
     def name(self) -> str:
@@ -74,8 +84,12 @@ class VOSMetric(KeyedMetric):
     there: ``gap``, the J&F of the right object minus ``J&F_swapped`` over the expressions that have
     a control, is what listening brings. One table is logged per evaluation.
 
+    Sentences that come a second time with the frames of their video in random order (a dataset's
+    ``shuffled_kinds``) are in no mean but that of their own group, ``<kind>_shuffled``: what a
+    model loses there it owes to watching.
+
     Keys: ``J``, ``F``, ``J&F``; with control masks ``J_swapped``, ``F_swapped``, ``J&F_swapped``,
-    ``gap``; and each of these with ``_<kind>`` behind it for each kind of sentence.
+    ``gap``; and each of these with ``_<group>`` behind it for each kind of sentence.
 
     Where the dataset's metainfo has ``expected``, a list of (video_id, exp_id), every one must have
     been scored, else the evaluation ends with a ``ValueError``.
@@ -115,15 +129,15 @@ class VOSMetric(KeyedMetric):
     def compute_metrics(self, results: list[ExpressionScore]) -> dict[str, float]:
         """Average the scores, log the table and write the file."""
         scores = self.unique(results)
-        kinds = {s.kind for s in scores} - {None}
-        groups = {'all': scores} | {
-            kind: [s for s in scores if s.kind == kind]
-            for kind in [k for k in _KINDS if k in kinds] + sorted(kinds - {*_KINDS})
+        names = {s.group for s in scores} - {None}
+        groups = {'all': [s for s in scores if not s.frame_order]} | {
+            name: [s for s in scores if s.group == name]
+            for name in [k for k in _KINDS if k in names] + sorted(names - {*_KINDS})
         }
         rows = {name: _averages(group) for name, group in groups.items()}
         MMLogger.get_current_instance().info(_table(rows, groups))
         if self.csv_file is not None:
-            _write_csv(self.csv_file, scores)
+            atomic_write(self.csv_file, _format_csv(scores).encode())
         per_kind = {
             f'{key}_{name}': value
             for name, row in rows.items()
@@ -159,7 +173,13 @@ class VOSMetric(KeyedMetric):
                 )
         numbers = _score_masks(pred[0], targets, self.tolerance)
         ids = str(sample['video_id']), str(sample['exp_id'])
-        return ExpressionScore(*ids, sample.get('kind'), len(pred[0]), *numbers)
+        return ExpressionScore(
+            *ids,
+            sample.get('kind'),
+            len(pred[0]),
+            *numbers,
+            frame_order=sample.get('frame_order'),
+        )
 
 
 def _score_masks(pred: np.ndarray, targets: Sequence[np.ndarray], tolerance: float) -> list[float]:
@@ -215,16 +235,15 @@ def _table(rows: dict[str, dict[str, float]], groups: dict[str, list[ExpressionS
     return '\n'.join(['Scores in percent, means over expressions', *lines])
 
 
-def _write_csv(path: Path, scores: list[ExpressionScore]) -> None:
-    """Write one line per expression, in percent, under a temporary name first."""
+def _format_csv(scores: list[ExpressionScore]) -> str:
+    """One line per expression, in percent."""
     header = ['video_id', 'exp_id', 'kind', 'frames', 'J', 'F', 'J&F']
     header += ['J_swapped', 'F_swapped', 'J&F_swapped']
-    temporary = path.with_name(f'{path.name}.tmp')
-    with temporary.open('w', newline='') as file:
-        writer = csv.writer(file)
-        writer.writerow(header)
-        for s in scores:
-            numbers = (s.j, s.f, s.jf, s.j_swapped, s.f_swapped, s.jf_swapped)
-            cells = ('' if math.isnan(x) else f'{100 * x:.4f}' for x in numbers)
-            writer.writerow([s.video_id, s.exp_id, s.kind or '', s.frames, *cells])
-    temporary.replace(path)
+    file = io.StringIO(newline='')
+    writer = csv.writer(file)
+    writer.writerow(header)
+    for s in scores:
+        numbers = (s.j, s.f, s.jf, s.j_swapped, s.f_swapped, s.jf_swapped)
+        cells = ('' if math.isnan(x) else f'{100 * x:.4f}' for x in numbers)
+        writer.writerow([s.video_id, s.exp_id, s.group or '', s.frames, *cells])
+    return file.getvalue()

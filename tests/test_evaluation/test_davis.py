@@ -80,6 +80,24 @@ def test_pairs_are_scored_like_single_masks():
         np.testing.assert_allclose(score.f[row], boundary_measure(pred == p, gt == n))
 
 
+def test_objects_may_come_and_go():
+    # Object 3 is there on one frame, where object 1 is not annotated; later both are empty.
+    gt, pred = label_maps(o1=5, o2=25), label_maps(o1=5, o2=25)
+    gt[1:][gt[1:] == 1] = 0
+    pred[1:][pred[1:] == 1] = 0
+    pred[1, 15:, :5] = 3
+    score = score_unsupervised(iter(gt), iter(pred))
+    assert score.pred_ids.tolist() == [1, 2]
+    assert (score.j == 1).all()
+    # The only object that is right on every frame is there on the first one only.
+    pred[:2] = gt[:2]
+    pred[0][pred[0] == 1] = 3
+    score = score_unsupervised(gt, pred)
+    assert dict(zip(score.gt_ids, score.pred_ids)) == {1: 3, 2: 2}
+    assert (score.j == 1).all()
+    assert (score.f == 1).all()
+
+
 def test_missing_and_late_objects():
     # Object 2 is not predicted, object 3 appears after the first frame and is ignored.
     gt = label_maps(o1=5, o2=25)
@@ -105,10 +123,15 @@ def test_bad_input_is_named():
     gt = label_maps(o1=5)
     with pytest.raises(ValueError, match='got 21'):
         score_unsupervised(gt, label_maps(o21=5))
+    with pytest.raises(ValueError, match='got 255'):
+        score_unsupervised(gt, label_maps(o255=5))
     with pytest.raises(ValueError, match='1 annotated objects, the prediction 2'):
         score_semi_supervised(gt, label_maps(o2=5))
-    with pytest.raises(ValueError, match='same shape'):
-        score_unsupervised(gt, gt[1:])
+    for other in (gt[1:], gt[:, 1:], gt.astype(int), np.concatenate([gt, gt])):
+        with pytest.raises(ValueError, match='same shape'):
+            score_unsupervised(gt, other)
+    with pytest.raises(ValueError, match='no label maps'):
+        score_unsupervised([], [])
     with pytest.raises(ValueError, match='no object'):
         score_unsupervised(0 * gt, gt)
     with pytest.raises(ValueError, match='2 frames'):

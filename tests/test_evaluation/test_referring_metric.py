@@ -2,13 +2,12 @@
 
 import json
 import pickle
-import socket
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import torch.multiprocessing as mp
+from gloo_processes import run_processes, share
 from mmengine.evaluator import Evaluator
 from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
@@ -280,28 +279,18 @@ def dataset() -> list[dict]:
     ]
 
 
-def _worker(rank: int, world_size: int, port: int, out: str) -> None:
-    torch.set_num_threads(1)
-    init = f'tcp://127.0.0.1:{port}'
-    torch.distributed.init_process_group('gloo', init_method=init, rank=rank, world_size=world_size)
+def _worker(rank: int, world_size: int, out: str) -> None:
     samples = dataset()
     metric = ReferringMetric(with_boxes=True, collect_dir=f'{out}/collect')
     metric.dataset_meta = {'expected': [(s['video_id'], s['exp_id']) for s in samples]}
-    # As the default sampler deals them, with repeats from the start.
-    per_rank = -(-len(samples) // world_size)
-    for i in range(per_rank):
-        metric.process(None, [samples[(rank + i * world_size) % len(samples)]])
+    metric.process(None, share(samples, rank, world_size))
     torch.save(metric.evaluate(len(samples)), f'{out}/rank{rank}.pth')
-    torch.distributed.destroy_process_group()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('world_size', [2, 3])
-def test_several_processes_agree_with_one(tmp_path: Path, world_size: int):
+def test_several_processes_agree_with_one(tmp_path: Path):
+    """Three processes; two of them in ``test_test_in_processes.py``."""
     expected = evaluate(dataset(), with_boxes=True)
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        port = free.getsockname()[1]
-    mp.spawn(_worker, (world_size, port, str(tmp_path)), nprocs=world_size)
-    for rank in range(world_size):
+    run_processes(_worker, 3, str(tmp_path))
+    for rank in range(3):
         assert torch.load(tmp_path / f'rank{rank}.pth') == expected

@@ -5,6 +5,7 @@ import io
 import json
 import shutil
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,10 @@ from pycocotools import mask as coco_mask
 from referformer.evaluation import VOSMetric
 from referformer.evaluation.davis import score_davis
 from referformer.evaluation.expression_files import mevis_jobs, ref_youtube_vos_jobs
-from referformer.evaluation.score_report import draw_scores, format_csv, format_json
+from referformer.evaluation.score_pictures import draw_scores
+from referformer.evaluation.score_report import format_csv, format_json
 from referformer.evaluation.scoring import (
+    Job,
     davis_jobs,
     ref_davis_jobs,
     run_jobs,
@@ -32,6 +35,13 @@ def save_labels(folder: Path, maps: np.ndarray) -> None:
         image = Image.fromarray(labels)
         image.putpalette(PALETTE)
         image.save(folder / f'{t:05d}.png')
+
+
+def save_binary(folder: Path, labels: Path) -> None:
+    folder.mkdir(parents=True)
+    for path in labels.iterdir():
+        mask = np.asarray(Image.open(path)) == 1
+        Image.fromarray(mask.astype(np.uint8) * 255).save(folder / path.name)
 
 
 def random_maps(seed: int, frames: int = 4, size: tuple[int, int] = (20, 30)) -> np.ndarray:
@@ -193,20 +203,47 @@ def test_mevis_takes_the_union_of_objects(tmp_path):
         mevis_jobs(tmp_path / 'pred', tmp_path)
 
 
-def test_memory_holds_one_video(tmp_path):
-    def peak(count: int) -> int:
-        gt, pred = tmp_path / f'gt{count}', tmp_path / f'pred{count}'
-        for i in range(count):
-            for folder in (gt, pred):
-                save_labels(folder / f'v{i}', random_maps(i, 4, (120, 160)))
-        tracemalloc.start()
-        scored(davis_jobs(pred, gt))
-        top = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        return top
+def peak_memory(make_jobs: Callable[[], list[Job]]) -> int:
+    tracemalloc.start()
+    scored(make_jobs())
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak
 
-    peak(1)  # imports
-    assert peak(9) < 1.2 * peak(3)
+
+def test_memory_of_davis_holds_one_frame(tmp_path):
+    def peak(videos: int, frames: int = 4) -> int:
+        gt, pred = (tmp_path / f'{kind}{videos}_{frames}' for kind in ('gt', 'pred'))
+        for i in range(videos):
+            for folder in (gt, pred):
+                save_labels(folder / f'v{i}', random_maps(i, frames, (120, 160)))
+        return peak_memory(lambda: davis_jobs(pred, gt))
+
+    peak(2)  # imports
+    one = peak(1)
+    assert one > 2 * 120 * 160
+    # 32 more frames, of the same or of other videos, cost less than eight of their 64 maps.
+    assert peak(9) < one + 8 * 120 * 160
+    assert peak(1, frames=36) < one + 8 * 120 * 160
+
+
+def test_memory_of_expressions_holds_one_frame(tmp_path):
+    def peak(videos: int, frames: int = 4) -> int:
+        name, size = f'{videos}_{frames}', (240, 320)
+        root = write_ref_youtube_vos(tmp_path / name, 0, videos, num_frames=frames, size=size)
+        for i in range(videos):
+            for exp_id in range(4):
+                folder = tmp_path / f'pred{name}' / f'valid{i}'
+                truth = root / 'valid' / 'Annotations' / f'valid{i}'
+                save_binary(folder / str(exp_id), truth)
+        return peak_memory(lambda: ref_youtube_vos_jobs(tmp_path / f'pred{name}', root))
+
+    peak(2)  # imports
+    one = peak(1)
+    assert one > 240 * 320
+    # 32 more frames, of the same or of other videos, may cost less than one mask.
+    assert peak(9) < one + 240 * 320
+    assert peak(1, frames=36) < one + 240 * 320
 
 
 def test_the_picture_shows_what_is_wrong(tmp_path):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from fixtures_rvos import write_ref_youtube_vos
+from gloo_processes import run_processes, share
 from PIL import Image
 
 from referformer.evaluation.expression_files import ref_youtube_vos_jobs
@@ -181,8 +182,33 @@ def test_the_zip_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     def full(*args):
         raise OSError('disk full')
 
-    monkeypatch.setattr(zipfile.ZipFile, 'write', full)
+    monkeypatch.setattr(zipfile.ZipFile, 'writestr', full)
     with pytest.raises(OSError, match='disk full'):
         write_zip(tmp_path / 'Annotations', path)
     assert path.read_text() == 'earlier'
     assert sorted(p.name for p in tmp_path.iterdir()) == ['Annotations', 'out.zip']
+
+
+SEVEN = [Entry(f'v{i // 2}', str(i % 2), FRAMES, SIZE) for i in range(7)]
+
+
+def _submit(rank: int, world_size: int, out: str) -> None:
+    one = metric(out, SEVEN, collect_dir=f'{out}.collect')
+    items = share(list(enumerate(SEVEN)), rank, world_size)
+    one.process(None, [sample(entry, i) for i, entry in items])
+    torch.save(one.evaluate(len(SEVEN)), f'{out}.rank{rank}')
+
+
+@pytest.mark.slow
+def test_several_processes_write_what_one_writes(tmp_path):
+    """Three processes; two of them in ``test_test_in_processes.py``."""
+    _submit(0, 1, f'{tmp_path}/1')
+    run_processes(_submit, 3, f'{tmp_path}/3')
+    for rank in range(3):
+        numbers = torch.load(f'{tmp_path}/3.rank{rank}')
+        assert numbers == {'submission/expressions': 7, 'submission/masks': 21}
+    alone, three = tmp_path / '1', tmp_path / '3'
+    # Nothing is left of the folders of the other processes.
+    assert sorted(p.name for p in three.iterdir()) == ['Annotations', 'submission.zip']
+    assert validate_submission(three / 'Annotations', SEVEN) == 21
+    assert (three / 'submission.zip').read_bytes() == (alone / 'submission.zip').read_bytes()

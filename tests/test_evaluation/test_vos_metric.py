@@ -1,13 +1,13 @@
-"""VOSMetric: averages by hand, swapped scores, repeats, two processes."""
+"""VOSMetric: averages by hand, swapped scores, repeats, several processes, memory."""
 
 import csv
-import socket
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import torch.multiprocessing as mp
+from gloo_processes import run_processes
 from mmengine.evaluator import Evaluator
 from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
@@ -141,7 +141,7 @@ def test_nothing_but_numbers_is_kept():
     metric.process(None, [PERFECT, SHIFTED])
     assert len(metric.results) == 2
     for result in metric.results:
-        assert all(isinstance(v, (str, int, float)) for v in vars(result).values())
+        assert all(isinstance(v, (str, int, float, type(None))) for v in vars(result).values())
 
 
 @pytest.mark.parametrize('gt', [None, np.zeros((0, 2, *SHAPE), bool)])
@@ -225,19 +225,16 @@ def dataset() -> list[dict]:
     ]
 
 
-# What each of two processes sees of seven items: the padding of the default sampler, repeats before
-# other items, which cutting the list to seven would lose, and no padding.
+# What each of three processes sees of seven items: the padding of the default sampler, repeats
+# before other items, which cutting the list to seven would lose, and no padding.
 SPLITS = {
-    'padded': ([0, 2, 4, 6], [1, 3, 5, 0]),
-    'repeats first': ([0, 0, 1, 2, 3], [4, 4, 5, 6, 6]),
-    'uneven': ([0, 1, 2, 3, 4], [5, 6]),
+    'padded': ([0, 3, 6], [1, 4, 0], [2, 5, 1]),
+    'repeats first': ([6, 6, 1, 2], [4, 4, 5, 3], [0, 0, 1, 1]),
+    'uneven': ([0], [1], [2, 3, 4, 5, 6]),
 }
 
 
-def _worker(rank: int, port: int, out: str) -> None:
-    torch.set_num_threads(1)
-    init = f'tcp://127.0.0.1:{port}'
-    torch.distributed.init_process_group('gloo', init_method=init, rank=rank, world_size=2)
+def _worker(rank: int, world_size: int, out: str) -> None:
     samples = dataset()
     results = {}
     for name, split in SPLITS.items():
@@ -247,19 +244,45 @@ def _worker(rank: int, port: int, out: str) -> None:
             metric.process(None, [samples[i]])
         results[name] = metric.evaluate(len(samples))
     torch.save(results, f'{out}/rank{rank}.pth')
-    torch.distributed.destroy_process_group()
 
 
 @pytest.mark.slow
-def test_two_processes_agree_with_one(tmp_path: Path):
-    expected = evaluate(dataset())
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        port = free.getsockname()[1]
-    mp.spawn(_worker, (port, str(tmp_path)), nprocs=2)
-    for rank in range(2):
+def test_several_processes_agree_with_one(tmp_path: Path):
+    """Three processes; two of them in ``test_test_in_processes.py``."""
+    expected = evaluate(dataset(), outfile_prefix=f'{tmp_path}/alone_')
+    run_processes(_worker, 3, str(tmp_path))
+    for rank in range(3):
         results = torch.load(tmp_path / f'rank{rank}.pth')
         for name in SPLITS:
             assert results[name] == expected, f'{name}, rank {rank}'
+    table = (tmp_path / 'alone_per_expression.csv').read_bytes()
+    assert table.count(b'\n') == 1 + 7
     for name in SPLITS:
-        assert len((tmp_path / f'{name}_per_expression.csv').read_text().splitlines()) == 1 + 7
+        assert (tmp_path / f'{name}_per_expression.csv').read_bytes() == table
+
+
+def test_memory_grows_with_one_video_not_with_all():
+    """The 202 videos of the valid split of Ref-YouTube-VOS, with four expressions each."""
+
+    def run(videos: int) -> tuple[int, int]:
+        metric = VOSMetric()
+        metric.process(None, [PERFECT])  # what is made once
+        tracemalloc.start()
+        for video in range(videos):
+            for exp in range(4):
+                frames = np.zeros((2, 1, 5, 60, 80), bool)
+                frames[0, ..., 9:40, 5 : 30 + exp], frames[1, ..., 9:40, 5:30] = True, True
+                metric.process(None, [sample(str(video), str(exp), *frames, kind='motion')])
+        del frames
+        kept, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert metric.evaluate(0)['J'] > 80
+        return kept, peak
+
+    run(1)  # imports
+    one_mask = 60 * 80
+    (few, peak_of_few), (many, peak_of_many) = run(2), run(202)
+    per_expression = (many - few) / (4 * 200)
+    assert per_expression < 1000 < one_mask
+    # What remains of the videos seen is all that the peak grows by.
+    assert peak_of_many - peak_of_few < 1.1 * (many - few) + one_mask

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from fixtures_rvos import write_ref_youtube_vos
 from PIL import Image
+from pycocotools import mask as coco_mask
 
 TOOL = Path(__file__).resolve().parents[2] / 'tools' / 'score.py'
 FIRST = 'pred/judo/00000.png'
@@ -221,3 +222,144 @@ def test_options_are_checked_first(score):
         code, _, stderr = score(*options)
         assert code == 2
         assert message in stderr.splitlines()[0]
+
+
+IMAGES = {'protocol': 'a2d', 'pred': 'pred.json', 'gt': 'gt.json'}
+
+
+@pytest.fixture
+def images(project) -> list[dict]:
+    """COCO files of four images with one right and one wrong mask each; the predictions."""
+
+    def mask(left: int) -> dict:
+        pixels = np.zeros((24, 32), np.uint8, order='F')
+        pixels[8:16, left : left + 8] = 1
+        rle = coco_mask.encode(pixels)
+        return {'size': rle['size'], 'counts': rle['counts'].decode()}
+
+    names = [f'v_a_f_{i}_i_1' for i in range(4)]
+    truth = {
+        'images': [{'id': n, 'height': 24, 'width': 32, 'caption': f'no. {n}'} for n in names],
+        'annotations': [
+            {'id': i, 'image_id': n, 'segmentation': mask(4), 'bbox': [4, 8, 8, 8]}
+            for i, n in enumerate(names)
+        ],
+    }
+    predictions = [
+        {'image_id': n, 'category_id': 1, 'segmentation': mask(left), 'score': score}
+        for n in names
+        for left, score in ((4, 0.9), (20, 0.2))
+    ]
+    Path('gt.json').write_text(json.dumps(truth))
+    Path('pred.json').write_text(json.dumps(predictions))
+    return predictions
+
+
+@pytest.mark.parametrize('protocol', ['a2d', 'refcoco'])
+def test_result_files_are_scored(score, images, protocol):
+    for one in images:
+        one['bbox'] = [4, 8, 12, 16] if one['score'] > 0.5 else [20, 8, 28, 16]
+    Path('pred.json').write_text(json.dumps(images))
+    outputs = ('--json', 'out/s.json', '--csv', 'out/s.csv', '--picture', 'out/s.png')
+    code, stdout, stderr = score(*outputs, **{**IMAGES, 'protocol': protocol})
+    assert code == 0, stderr
+    assert 'scoring: 100%' in stderr
+    rows = dict(line.split() for line in stdout.splitlines() if len(line.split()) == 2)
+    assert rows['mAP_best'] == rows['overall_IoU'] == rows['P@0.9'] == '1.0000'
+    assert ('REC_P@1' in rows) == ('REC_IoU_P@1' in rows) == (protocol == 'refcoco')
+    result = json.loads(Path('out/s.json').read_text())
+    assert result['overall']['all']['mean_IoU'] == 1
+    assert result['images']['v_a_f_2_i_1']['intersection'] == 64
+    lines = list(csv.DictReader(Path('out/s.csv').read_text().splitlines()))
+    assert [line['image_id'] for line in lines] == [f'v_a_f_{i}_i_1' for i in range(4)]
+    assert lines[1]['text'] == 'no. v_a_f_1_i_1' and lines[1]['predictions'] == '2'
+    with Image.open('out/s.png') as image:
+        assert image.width > 480
+
+
+def test_without_boxes_there_is_no_rec(score, images):
+    code, stdout, _ = score(**{**IMAGES, 'protocol': 'refcoco'})
+    assert code == 0
+    assert 'no REC: the predictions have no bbox' in stdout
+    assert 'REC_P' not in stdout
+
+
+BAD_PREDICTIONS = {
+    'unknown image': (
+        lambda p: p[0].update(image_id='v_b'),
+        r"1 predictions for images that the annotation does not have: entry 0 \(image_id 'v_b'\)",
+    ),
+    'no image': (lambda p: p[3].pop('image_id'), r'does not have: entry 3 \(image_id None\)'),
+    'no score': (
+        lambda p: [one.pop('score') for one in p[1:]],
+        r'7 predictions without a number as score: entry 1 \(image .*entry 3 .*0?\), \.\.\.',
+    ),
+    'score nan': (lambda p: p[1].update(score=float('nan')), '1 predictions without a number'),
+    'no mask': (lambda p: p[2].pop('segmentation'), 'without a segmentation in run lengths: ent'),
+    'malformed': (
+        lambda p: p[2]['segmentation'].update(counts=p[2]['segmentation']['counts'][:-2]),
+        r'1 malformed run lengths: entry 2 \(image v_a_f_1_i_1\)',
+    ),
+    'other size': (
+        lambda p: p[2]['segmentation'].update(size=[32, 24]),
+        r'1 masks of another size than their image: entry 2 \(image v_a_f_1_i_1\)',
+    ),
+    'empty': (lambda p: p.clear(), 'pred.json is empty'),
+}
+
+
+@pytest.mark.parametrize('name', BAD_PREDICTIONS)
+def test_bad_result_files_are_one_message(score, images, project, name):
+    spoil, message = BAD_PREDICTIONS[name]
+    spoil(images)
+    Path('pred.json').write_text(json.dumps(images))
+    # What is there but wrong is not excused.
+    code, stdout, stderr = score('--json', 'out.json', '--allow-missing', **IMAGES)
+    assert code == 2
+    lines = [line for line in stderr.splitlines() if 'error: ' in line]
+    assert len(lines) == 1
+    assert 'Traceback' not in stderr
+    assert re.search(message, lines[0]), lines[0]
+    assert not (project / 'out.json').exists()
+    assert not stdout
+
+
+def test_images_without_predictions(score, images):
+    Path('pred.json').write_text(json.dumps(images[:4]))
+    code, _, stderr = score(**IMAGES)
+    assert code == 2
+    assert '2 images without predictions: v_a_f_2_i_1, v_a_f_3_i_1. --allow-missing' in stderr
+    code, stdout, _ = score('--allow-missing', '--json', 'out.json', '--picture', 'p.png', **IMAGES)
+    assert code == 0
+    assert 'scored as empty: 2 images without predictions' in stdout
+    result = json.loads(Path('out.json').read_text())
+    assert result['overall']['all']['overall_IoU'] == 0.5
+    assert result['scored_as_empty'] == {'images without predictions': 2}
+
+
+def test_files_that_are_none(score, images, project):
+    for changes, message in (
+        ({'pred': 'nowhere.json'}, 'nowhere.json not found; it should be a COCO result file'),
+        ({'gt': 'gt'}, 'gt is a folder; name the file in it'),
+        ({'gt': 'pred.json'}, 'pred.json holds a list; it should be a COCO annotation file'),
+        ({'pred': 'gt.json'}, 'gt.json holds a dict; it should be a COCO result file'),
+        ({'pred': 'pred/judo/00000.png'}, '00000.png is not valid JSON'),
+    ):
+        code, _, stderr = score(**{**IMAGES, **changes})
+        assert code == 2
+        assert message in stderr
+
+
+def test_reports_are_replaced_only_when_told(score, project):
+    assert score('--json', 'out.json')[0] == 0
+    code, _, stderr = score('--json', 'out.json')
+    assert code == 2
+    assert 'out.json is already there; name another, or add --overwrite' in stderr
+    assert score('--json', 'out.json', '--overwrite')[0] == 0
+
+
+def test_options_of_other_protocols_are_refused(score, images):
+    for option in (('--split', 'valid'), ('--sequences', 'l'), ('--box-format', 'xywh')):
+        code, _, stderr = score(*option, **IMAGES)
+        assert code == 2
+        assert f'{option[0]} has no meaning for a2d' in stderr

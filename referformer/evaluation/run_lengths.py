@@ -1,0 +1,80 @@
+"""Masks in COCO's run-length code, checked: its library trusts whatever it is given."""
+
+from typing import Any
+
+import numpy as np
+
+_MOST_CHARACTERS = 7  # of one number: 35 bits
+
+
+def as_run_lengths(segmentation: Any, size: tuple[int, int]) -> dict:
+    """A mask as COCO's library takes it.
+
+    Args:
+        segmentation: Run lengths, ``{'size': [H, W], 'counts': ...}`` with a compressed string or a
+            list of lengths; or polygons, each a flat list x, y, x, y, ... in pixels.
+        size: (H, W) it must have.
+
+    Raises:
+        ValueError: If it is malformed or has another size.
+    """
+    if isinstance(segmentation, list):
+        return _from_polygons(segmentation, size)
+    if not isinstance(segmentation, dict) or segmentation.get('size') != list(size):
+        raise ValueError(f'no run lengths of the size {size}')
+    counts = segmentation.get('counts')
+    compressed = isinstance(counts, (str, bytes))
+    runs = read_counts(counts) if compressed else _integers(counts)
+    if runs.size == 0 or runs.min() < 0 or runs.sum() != size[0] * size[1]:
+        raise ValueError(f'run lengths that do not cover {size[0]} x {size[1]} pixels')
+    if compressed:
+        return {'size': list(size), 'counts': counts}
+    from pycocotools import mask as coco_mask
+
+    return coco_mask.frPyObjects({'size': list(size), 'counts': runs.tolist()}, *size)
+
+
+def read_counts(code: str | bytes) -> np.ndarray:
+    """The lengths in a compressed string.
+
+    A character holds five bits of a number, the lowest first, and whether more follow; from the
+    fourth on a number is the difference to the one before the last.
+
+    Raises:
+        ValueError: If there are other characters than those of the code, or it ends too early.
+    """
+    code = code.encode('ascii') if isinstance(code, str) else code
+    chars = np.frombuffer(code, np.uint8).astype(np.int64) - 48
+    if chars.size == 0 or chars.min() < 0 or chars.max() > 63 or chars[-1] & 32:
+        raise ValueError('no compressed run lengths')
+    ends = np.flatnonzero(chars & 32 == 0)
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    lengths = ends - starts + 1
+    if lengths.max() > _MOST_CHARACTERS:
+        raise ValueError('no compressed run lengths')
+    places = np.arange(chars.size) - np.repeat(starts, lengths)
+    numbers = np.add.reduceat((chars & 31) << 5 * places, starts)
+    numbers -= np.where(chars[ends] & 16, 1 << 5 * lengths, 0)  # the sign
+    numbers[1::2] = np.cumsum(numbers[1::2])
+    numbers[2::2] = np.cumsum(numbers[2::2])
+    return numbers
+
+
+def _integers(counts: Any) -> np.ndarray:
+    if not isinstance(counts, list) or not all(type(count) is int for count in counts):
+        raise ValueError('run lengths are neither a string nor a list of integers')
+    return np.array(counts, np.int64)
+
+
+def _from_polygons(polygons: list, size: tuple[int, int]) -> dict:
+    from pycocotools import mask as coco_mask
+
+    for polygon in polygons:
+        # Four numbers would be taken for a box.
+        if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
+            raise ValueError('a polygon is a list of at least three points x, y')
+        if not np.isfinite(np.asarray(polygon, float)).all():
+            raise ValueError('a polygon has coordinates that are no numbers')
+    if not polygons:
+        raise ValueError('no polygon')
+    return coco_mask.merge(coco_mask.frPyObjects(polygons, *size))

@@ -1,0 +1,107 @@
+"""Files: outputs are never half-written under their final name, bad inputs are named."""
+
+import json
+import os
+import struct
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+try:
+    from zlib_ng import zlib_ng as zlib  # several times as fast on label maps
+except ImportError:
+    import zlib
+
+_IMAGE_HEADER = struct.Struct('>8x4x4sIIBBBBB')  # of a PNG file: signature, length, first chunk
+
+
+def check_folder(folder: str | Path) -> None:
+    """Refuse a folder that nothing could be written to; it need not exist.
+
+    Raises:
+        NotADirectoryError: If it, or a folder above it, is a file.
+        PermissionError: If nothing may be written there.
+    """
+    nearest = next(p for p in (Path(folder), *Path(folder).absolute().parents) if p.exists())
+    if not nearest.is_dir():
+        raise NotADirectoryError(f'{nearest} is a file; give a folder for the output {folder}.')
+    if not os.access(nearest, os.W_OK):
+        raise PermissionError(f'the output {folder} cannot be written: no permission in {nearest}.')
+
+
+@contextmanager
+def atomic_open(path: str | Path) -> Iterator[BinaryIO]:
+    """A file to write that takes the name ``path`` at the end; after an exception it is gone.
+
+    The folder is made where it is missing; what has the name already stays until the end.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(prefix=f'.{path.name}.', dir=path.parent)
+    try:
+        with os.fdopen(descriptor, 'wb') as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp's files are private
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def atomic_write(path: str | Path, content: bytes) -> None:
+    """Write ``path`` whole or not at all: under a temporary name first, then renamed."""
+    with atomic_open(path) as file:
+        file.write(content)
+
+
+def read_json(path: str | Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        ValueError: Naming the file and the place in it.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding='utf-8'))
+    except ValueError as error:  # JSON's and Unicode's errors among them
+        raise ValueError(
+            f'{path} is not valid JSON: {error}. The file may be incomplete: get it again.'
+        ) from error
+
+
+def decode_label_map(data: bytes) -> np.ndarray | None:
+    """Decode a PNG file of 8-bit palette indices without filters, as label maps are stored.
+
+    Much of loading clips and of scoring is reading label maps, and Pillow inflates row by row.
+
+    Returns:
+        (H, W) uint8, or None where Pillow has to look at the file: it is of another kind or broken.
+    """
+    try:
+        chunk, W, H, *kind = _IMAGE_HEADER.unpack_from(data)
+        # 8 bits, palette, the only compression and filter method, not interlaced
+        if chunk != b'IHDR' or kind != [8, 3, 0, 0, 0]:
+            return None
+        body, at = [], 8
+        while at < len(data):
+            length, chunk = struct.unpack_from('>I4s', data, at)
+            if chunk == b'IDAT':
+                body.append(data[at + 8 : at + 8 + length])
+            at += 12 + length
+        rows = np.frombuffer(zlib.decompress(b''.join(body), bufsize=H * (W + 1)), np.uint8)
+        rows = rows.reshape(H, W + 1)
+    except (struct.error, zlib.error, ValueError):
+        return None
+    # A row starts with the number of its filter.
+    return None if rows[:, 0].any() else rows[:, 1:].copy()
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
