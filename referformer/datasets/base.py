@@ -1,14 +1,31 @@
 """Common ground of the referring video datasets: expressions, folders of frames and of masks."""
 
-import json
+import logging
+import pickle
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 
 from referformer.registry import DATASETS, TRANSFORMS, build
+
+from .annotation_files import (
+    clean_text,
+    get_entry,
+    names_in,
+    read_categories,
+    read_videos,
+    require,
+    require_folders,
+    some_of,
+)
+from .records import PackedMapping
+
+_MIN_READ = 1000
 
 
 class Video(NamedTuple):
@@ -44,6 +61,10 @@ class RVOSDataset(BaseDataset):
       expression. The same prediction can be scored against it, as a control. None where there is
       no other object.
 
+    What cannot be used (a file that is missing or cannot be decoded, an object that no mask has, an
+    expression without object) is an error in testing. In training it is logged and left out, and
+    another item drawn in its place, until too much is broken: see ``max_broken``.
+
     Args:
         data_root: Folder that holds the dataset.
         split: Replaces ``{split}`` in the paths below.
@@ -58,15 +79,20 @@ class RVOSDataset(BaseDataset):
         video_ids: Use only these videos: a list of ids, or a text file (below ``data_root``) with
             one a line.
         kinds: Use only sentences of these kinds (the optional key ``kind``).
+        shuffled_kinds: In testing, sentences of these kinds come a second time, as a control, with
+            the frames of their video in random order: items with ``frame_order`` 'shuffled'.
         img_suffix: Of the frame files.
         mask_suffix: Of the mask files.
         pipeline: Transforms or their configs.
+        max_broken: Share of items that may fail in training. Each process counts those it reads,
+            and stops when more than this share of them failed; before it has read 1000, when more
+            than this share of 1000 did. The same share of the expressions may be unusable.
         kwargs: Further arguments of :class:`mmengine.dataset.BaseDataset`.
 
     Raises:
         FileNotFoundError: Where a file or a folder is missing.
         ValueError: Where a file is malformed, an expression is empty, or does not tell its object
-            in training.
+            in training; in training, past ``max_broken``.
     """
 
     METAINFO: dict = {}
@@ -83,22 +109,30 @@ class RVOSDataset(BaseDataset):
         classes: Sequence[str] | str | None = None,
         video_ids: Sequence[str] | str | None = None,
         kinds: Sequence[str] | None = None,
+        shuffled_kinds: Sequence[str] = (),
         img_suffix: str = '.jpg',
         mask_suffix: str = '.png',
         pipeline: Sequence[dict | Callable] = (),
+        max_broken: float = 0.01,
         **kwargs: Any,
     ) -> None:
         if num_frames < 1:
             raise ValueError(f'num_frames must be at least 1, but is {num_frames}')
+        if not 0 <= max_broken <= 1:
+            raise ValueError(f'max_broken is a share, from 0 to 1, not {max_broken}')
         self.split = split
         self.num_frames = num_frames
         self.meta_file = meta_file and str(Path(data_root, meta_file.format(split=split)))
         self.classes = classes
         self.video_ids = video_ids
         self.kinds = kinds
+        self.shuffled_kinds = tuple(shuffled_kinds)
         self.img_suffix = img_suffix
         self.mask_suffix = mask_suffix
-        self.videos: dict[str, Video] = {}
+        self.videos: Mapping[str, Video] = {}
+        self.max_broken = max_broken
+        self.num_read = self.num_broken = 0  # items, by this process
+        self.left_out: list[str] = []  # what is wrong with expressions that are not used
         prefix = {'img': '{split}/JPEGImages', 'mask': '{split}/Annotations', **(data_prefix or {})}
         super().__init__(
             ann_file=ann_file.format(split=split),
@@ -114,9 +148,14 @@ class RVOSDataset(BaseDataset):
         if self._fully_initialized:
             return
         super().full_init()
+        if self.serialize_data:
+            self.videos = PackedMapping(self.videos)
         if self.test_mode:
             items = (self.get_data_info(i) for i in range(len(self)))
-            self._metainfo['expected'] = [(item['video_id'], item['exp_id']) for item in items]
+            self._metainfo['expected'] = [
+                tuple(item[key] for key in ('video_id', 'exp_id', 'frame_order') if key in item)
+                for item in items
+            ]
 
     def load_data_list(self) -> list[dict]:
         """Read and check the files; one short dict for each item (the rest is in ``videos``)."""
@@ -131,8 +170,10 @@ class RVOSDataset(BaseDataset):
         }
         with_masks = self._check_folders(expressions)
         self._add_labels(expressions)
+        num_expressions = sum(map(len, expressions.values()))
+        self._judge_unusable(num_expressions)
 
-        self.videos.clear()
+        self.videos = {}
         items = []
         for video_id, found in expressions.items():
             frame_names = self._parse_frames(video_id, videos[video_id])
@@ -143,7 +184,9 @@ class RVOSDataset(BaseDataset):
             items += self._make_items(found, len(frame_names))
         if not items:
             raise ValueError(f'{self.ann_file} has no expression for the split {self.split!r}')
-        num_expressions = sum(map(len, expressions.values()))
+        if self.test_mode:  # at the end: neighbours show the same clip
+            again = [item for item in items if item['kind'] in self.shuffled_kinds]
+            items += [{**item, 'frame_order': 'shuffled'} for item in again]
         print_log(
             f'{type(self).__name__} {self.split}: {len(items)} items from {num_expressions} '
             f'expressions of {len(videos)} videos, {len(with_masks)} of them with ground truth',
@@ -164,6 +207,34 @@ class RVOSDataset(BaseDataset):
         )
         return info
 
+    def prepare_data(self, idx: int) -> Any:
+        """The packed item; in training None where it cannot be used, see ``max_broken``."""
+        if self.test_mode:
+            return super().prepare_data(idx)
+        self.num_read += 1
+        try:
+            return super().prepare_data(idx)
+        except (ValueError, FileNotFoundError) as error:
+            self.num_broken += 1
+            if self.num_broken > self.max_broken * max(self.num_read, _MIN_READ):
+                raise ValueError(
+                    f'{error} In all, {self.num_broken} of the first {self.num_read} items cannot '
+                    f'be used, more than max_broken={self.max_broken} allows '
+                    '(tools/dataset_tools/verify_dataset.py CONFIG finds them).'
+                ) from error
+            # Warnings are not shown by processes of a distributed training but the first.
+            print_log(f'item {idx} is skipped: {error}', 'current', logging.ERROR)
+            return None
+
+    def _serialize_data(self) -> tuple[np.ndarray, np.ndarray]:
+        # MMEngine's makes an array for each item first, which leaves the process 30 MB larger.
+        content, ends = bytearray(), np.empty(len(self.data_list), np.int64)
+        for index, item in enumerate(self.data_list):
+            content += pickle.dumps(item, protocol=4)
+            ends[index] = len(content)
+        self.data_list.clear()
+        return np.frombuffer(content, np.uint8), ends
+
     def select_videos(self, videos: dict[str, dict]) -> dict[str, dict]:
         """Those of the videos of the expression file that are to be used, in the file's order."""
         if self.video_ids is None:
@@ -176,13 +247,13 @@ class RVOSDataset(BaseDataset):
         unknown = sorted(set(ids) - set(videos))
         if unknown:
             raise ValueError(
-                f'video_ids names videos that are not in {self.ann_file}: {_some(unknown)}'
+                f'video_ids names videos that are not in {self.ann_file}: {some_of(unknown)}'
             )
         return {video_id: video for video_id, video in videos.items() if video_id in set(ids)}
 
     def _parse_frames(self, video_id: str, video: dict) -> list[str]:
         where = f'videos.{video_id}.frames'
-        frames = _get(video, 'frames', self.ann_file, where)
+        frames = get_entry(video, 'frames', self.ann_file, where)
         if not isinstance(frames, list) or not all(isinstance(name, str) for name in frames):
             raise ValueError(f'{self.ann_file}: {where} must be a list of frame names')
         if not frames:
@@ -193,17 +264,23 @@ class RVOSDataset(BaseDataset):
 
     def _parse_expressions(self, video_id: str, video: dict) -> list[dict]:
         where = f'videos.{video_id}.expressions'
-        expressions = _get(video, 'expressions', self.ann_file, where)
+        expressions = get_entry(video, 'expressions', self.ann_file, where)
         if not isinstance(expressions, dict):
             raise ValueError(f'{self.ann_file}: {where} must map expression ids to expressions')
-        parsed = [
-            self._parse_expression(video_id, exp_id, exp) for exp_id, exp in expressions.items()
-        ]
+        parsed = self._usable(expressions.items(), partial(self._parse_expression, video_id))
+        without = [exp['exp_id'] for exp in parsed if exp['obj_id'] is None]
+        if 0 < len(without) < len(parsed):
+            raise ValueError(
+                f'{self.ann_file}: of the expressions of video {video_id} some have no obj_id: '
+                f'{some_of(without)}. Give it to all of them, or to none.'
+            )
         return [exp for exp in parsed if self.kinds is None or exp['kind'] in self.kinds]
 
     def _parse_expression(self, video_id: str, exp_id: str, expression: dict) -> dict:
         name = f'expression {exp_id} of video {video_id}'
-        text = _get(expression, 'exp', self.ann_file, f'videos.{video_id}.expressions.{exp_id}.exp')
+        text = get_entry(
+            expression, 'exp', self.ann_file, f'videos.{video_id}.expressions.{exp_id}.exp'
+        )
         return {
             'video_id': video_id,
             'exp_id': exp_id,
@@ -228,6 +305,29 @@ class RVOSDataset(BaseDataset):
                 f'{self.ann_file}: obj_id of {name} must be an integer, not {obj_id!r}'
             ) from None
 
+    def _usable(self, entries: Iterable[tuple], parse: Callable[..., dict]) -> list[dict]:
+        """What ``parse`` makes of the entries; in training without those it finds faulty."""
+        usable = []
+        for entry in entries:
+            try:
+                usable.append(parse(*entry))
+            except ValueError as error:
+                if self.test_mode:
+                    raise
+                self.left_out.append(str(error))
+        return usable
+
+    def _judge_unusable(self, num_usable: int) -> None:
+        """Log which expressions are left out, or raise ValueError if they are too many."""
+        total = num_usable + len(self.left_out)
+        if len(self.left_out) > self.max_broken * total:
+            raise ValueError(
+                f'{self.left_out[0]} In all, {len(self.left_out)} of {total} expressions cannot be '
+                f'used, more than max_broken={self.max_broken} allows.'
+            )
+        for message in self.left_out:
+            print_log(f'expression left out: {message}', 'current', logging.ERROR)
+
     def _make_items(self, expressions: list[dict], length: int) -> Iterable[dict]:
         """The items of one video of ``length`` frames, see the class."""
         ids = sorted({expression['obj_id'] for expression in expressions} - {None})
@@ -242,22 +342,27 @@ class RVOSDataset(BaseDataset):
     def _check_folders(self, expressions: dict[str, list[dict]]) -> set[str]:
         """Check that each video has its folders, without a look at the files; videos with ground
         truth."""
-        images, masks = self.data_prefix['img'], self.data_prefix['mask']
-        require(images, f'the frames of the split {self.split!r}')
-        _require_folders(expressions, images, _folders(images))
+        self._check_images(expressions)
+        masks = self.data_prefix['mask']
         if not self.test_mode:
             require(masks, f'the masks of the split {self.split!r}')
-            _require_folders(expressions, masks, _folders(masks))
+            require_folders(expressions, masks)
             return set(expressions)
         known = {
             v for v, found in expressions.items() if any(exp['obj_id'] is not None for exp in found)
         }
-        return known & _folders(masks)
+        return known & names_in(masks)
+
+    def _check_images(self, video_ids: Iterable[str]) -> None:
+        images = self.data_prefix['img']
+        require(images, f'the frames of the split {self.split!r}')
+        require_folders(video_ids, images)
 
     def _add_labels(self, expressions: dict[str, list[dict]]) -> None:
         """Look up the label of each expression's object."""
         classes = self.classes or self.metainfo.get('classes', 'meta')
-        categories = self._read_categories()
+        without = self.meta_file is None or (self.test_mode and not Path(self.meta_file).exists())
+        categories = {} if without else read_categories(self.meta_file)
         if classes == 'meta':
             names = {name for objects in categories.values() for name in objects.values()}
             classes = sorted(names)
@@ -265,115 +370,26 @@ class RVOSDataset(BaseDataset):
         if not categories:
             return
         label_of = {name: label for label, name in enumerate(classes)}
-        for expression in (exp for found in expressions.values() for exp in found):
-            video_id, obj_id = expression['video_id'], expression['obj_id']
-            if obj_id is None:
-                continue
-            where = f'videos.{video_id}.objects.{obj_id}.category'
-            objects = _get(categories, video_id, self.meta_file, f'videos.{video_id}')
-            category = _get(objects, obj_id, self.meta_file, where)
-            if category not in label_of:
-                raise ValueError(
-                    f'{self.meta_file}: {where} is {category!r}, not one of the {len(classes)} '
-                    f"classes ({_some(classes)}). Pass classes=[...], or classes='meta' to use "
-                    'those of the file.'
-                )
-            expression['label'] = label_of[category]
+        add_label = partial(self._add_label, categories, label_of)
+        for video_id, found in expressions.items():
+            expressions[video_id] = self._usable(((exp,) for exp in found), add_label)
 
-    def _read_categories(self) -> dict[str, dict[int, str]]:
-        """Category of each object: video -> object id -> name; empty where there is no such
-        file."""
-        if self.meta_file is None or (self.test_mode and not Path(self.meta_file).exists()):
-            return {}
-        require(self.meta_file, 'the categories of the objects; meta_file=None does without')
-        categories = {}
-        for video_id, video in read_videos(self.meta_file).items():
-            where = f'videos.{video_id}.objects'
-            objects = _get(video, 'objects', self.meta_file, where)
-            if not isinstance(objects, dict) or not all(map(str.isdecimal, objects)):
-                raise ValueError(f'{self.meta_file}: {where} must map object ids to objects')
-            categories[video_id] = {
-                int(obj_id): _get(entry, 'category', self.meta_file, f'{where}.{obj_id}.category')
-                for obj_id, entry in objects.items()
-            }
-        return categories
-
-
-def clean_text(text: Any, where: str) -> str:
-    """An expression in lower case with single spaces.
-
-    Args:
-        text: As the annotation file has it.
-        where: File and place, for the message.
-
-    Raises:
-        ValueError: It is not a string, or has no words.
-    """
-    text = ' '.join(text.lower().split()) if isinstance(text, str) else ''
-    if not text:
-        raise ValueError(f'{where} is empty. Give it a sentence, or remove it.')
-    return text
-
-
-def read_videos(path: str | Path) -> dict[str, dict]:
-    """The object under ``videos`` in a JSON file of the published layout.
-
-    Raises:
-        FileNotFoundError: Naming what is there instead.
-        ValueError: Naming the position in the file, or the key.
-    """
-    require(path, 'a file of the published layout')
-    try:
-        content = json.loads(Path(path).read_text(encoding='utf-8'))
-    except UnicodeDecodeError as error:
-        raise ValueError(f'{path} is not valid JSON: {error}. Get the file again.') from error
-    except json.JSONDecodeError as error:
-        raise ValueError(
-            f'{path} is not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}. '
-            'The file may be incomplete: get it again.'
-        ) from error
-    videos = _get(content, 'videos', path, 'videos')
-    if not isinstance(videos, dict):
-        raise ValueError(
-            f'{path}: videos must map video ids to videos, not be a {type(videos).__name__}'
-        )
-    return videos
-
-
-def require(path: str | Path, what: str) -> None:
-    """Raise FileNotFoundError where ``path`` does not exist, saying what its nearest parent
-    holds."""
-    path = Path(path)
-    if path.exists():
-        return
-    parent = next(p for p in path.absolute().parents if p.exists())
-    there = _some(sorted(p.name for p in parent.iterdir())) if parent.is_dir() else 'no folder'
-    raise FileNotFoundError(
-        f'{path} not found: {what}. {parent} holds: {there or "nothing"}. '
-        'Check data_root and the layout (README, Data).'
-    )
-
-
-def _get(mapping: Any, key: Any, path: str | Path | None, where: str) -> Any:
-    """``mapping[key]``, or ValueError naming the file and the place in it."""
-    if not isinstance(mapping, dict) or key not in mapping:
-        raise ValueError(f'{path}: {where} is missing')
-    return mapping[key]
-
-
-def _folders(path: str) -> set[str]:
-    return {entry.name for entry in Path(path).iterdir()} if Path(path).is_dir() else set()
-
-
-def _require_folders(video_ids: Iterable[str], path: str, found: set[str]) -> None:
-    missing = [video_id for video_id in video_ids if video_id not in found]
-    if missing:
-        raise FileNotFoundError(
-            f'{path} lacks the folders of {len(missing)} videos: {_some(missing)}. '
-            'The archive may be extracted in part: extract it again.'
-        )
-
-
-def _some(names: Sequence[str], limit: int = 5) -> str:
-    more = f', ... ({len(names)} in all)' if len(names) > limit else ''
-    return ', '.join(map(str, names[:limit])) + more
+    def _add_label(
+        self,
+        categories: dict[str, dict[int, str]],
+        label_of: dict[str, int],
+        expression: dict,
+    ) -> dict:
+        video_id, obj_id = expression['video_id'], expression['obj_id']
+        if obj_id is None:
+            return expression
+        where = f'videos.{video_id}.objects.{obj_id}.category'
+        objects = get_entry(categories, video_id, self.meta_file, f'videos.{video_id}')
+        category = get_entry(objects, obj_id, self.meta_file, where)
+        if category not in label_of:
+            raise ValueError(
+                f'{self.meta_file}: {where} is {category!r}, not one of the {len(label_of)} '
+                f"classes ({some_of(list(label_of))}). Pass classes=[...], or classes='meta' to "
+                'use those of the file.'
+            )
+        return {**expression, 'label': label_of[category]}

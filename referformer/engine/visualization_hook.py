@@ -90,7 +90,9 @@ class VisualizationHook(Hook):
                 continue
             self._drawn += 1
             out_dir = Path(self.out_dir or Path(runner.log_dir) / 'vis') / folder
-            name = f'{sample.video_id}_{sample.exp_id}'.replace('/', '_')
+            # An expression can be annotated on several frames, which are samples of their own.
+            frame = sample.frame_names if len(clip) > len(sample.key_frames) == 1 else []
+            name = '_'.join([sample.video_id, sample.exp_id, *frame]).replace('/', '_')
             self._get_visualizer(runner).add_datasample(
                 name,
                 clip.permute(0, 2, 3, 1).cpu().numpy(),

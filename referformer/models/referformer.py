@@ -24,7 +24,7 @@ from referformer.structures import (
 from referformer.structures.targets import stack_targets
 
 from .position_encoding import sine_encoding_1d, sine_encoding_2d
-from .postprocess import choose_queries, masks_at_original_size
+from .postprocess import choose_queries, join_clips, masks_at_original_size
 from .vision_language import WordTokens
 
 
@@ -51,7 +51,10 @@ class ReferFormer(BaseModel):
             and class (COCO), see ``choose_queries``; ``resize``: 'logits'
             before the threshold or 'masks' after it; ``threshold``: of mask probabilities;
             ``max_pixels``: sentences about one clip run together while they have no more input
-            pixels than this (default 2^24: two at 36 frames of 360x640); memory grows with it.
+            pixels than this (default 2^24: two at 36 frames of 360x640); memory grows with it;
+            ``window``: longer clips are divided into independent ones of so many frames
+            (Ref-DAVIS17: 36; needs ``keep`` 'best'), 0: never; ``keep_logits``: give mask logits
+            at stride 4 too, as ``pred_instances.logits`` (k, T', h, w).
         data_preprocessor: Usually ``ClipPreprocessor``.
     """
 
@@ -97,8 +100,16 @@ class ReferFormer(BaseModel):
             'resize': 'logits',
             'threshold': 0.5,
             'max_pixels': 2**24,
+            'window': 0,
+            'keep_logits': False,
             **(test_cfg or {}),
         }
+        keep, window = self.test_cfg['keep'], self.test_cfg['window']
+        if window < 0 or (window and keep != 'best'):
+            raise ValueError(
+                f"test_cfg.window must be 0, or a number of frames with keep='best': got {window} "
+                f'with keep={keep!r}. Queries of one clip have nothing to do with those of another.'
+            )
 
     def init_weights(self) -> None:
         """Initialise every part; class scores start at 0.01."""
@@ -219,19 +230,35 @@ class ReferFormer(BaseModel):
         """
         if all(_same_clip(sample, data_samples[0]) for sample in data_samples[1:]):
             inputs = inputs[:1]
+        clips = inputs.split(self.test_cfg['window'] or inputs.shape[1], 1)
+        if len(clips) > 1 and any(
+            len(sample.get('key_frames') or ()) not in (0, inputs.shape[1])
+            for sample in data_samples
+        ):
+            raise ValueError('test_cfg.window needs clips of which all frames are annotated')
+        found = [self._predict_clip(clip, data_samples) for clip in clips]
+        for sample, parts in zip(data_samples, zip(*found)):
+            sample.pred_instances = join_clips(parts)
+        return data_samples
+
+    def _predict_clip(
+        self, inputs: Tensor, data_samples: list[RVOSDataSample]
+    ) -> list[InstanceData]:
+        """What each sentence finds in clips that are not divided further."""
         visual = self.see(inputs, data_samples)
         if len(inputs) > 1:
             return self._answer(visual, data_samples)
         _, T, _, H, W = inputs.shape
         together = max(1, self.test_cfg['max_pixels'] // (T * H * W))
+        found = []
         for start in range(0, len(data_samples), together):
-            self._answer(visual, data_samples[start : start + together])
-        return data_samples
+            found += self._answer(visual, data_samples[start : start + together])
+        return found
 
     def _answer(
         self, visual: 'VisualFeatures', data_samples: list[RVOSDataSample]
-    ) -> list[RVOSDataSample]:
-        """Fill ``pred_instances`` of sentences that run together."""
+    ) -> list[InstanceData]:
+        """What sentences that run together find."""
         visual = visual.repeat_clips(len(data_samples))
         text = self.text_encoder([sample.text for sample in data_samples])
         found = self.find(visual, text)
@@ -240,23 +267,29 @@ class ReferFormer(BaseModel):
         points = found.references * visual.sizes[:, None, None]
         masks = self.mask_head(found.features, found.hs[-1:], points[-1:])[0]  # (B, T', k, h, w)
         boxes = cxcywh_to_xyxy(found.boxes[-1])
+        answers = []
         for i, sample in enumerate(data_samples):
             h, w = sample.ori_shape[:2]
             scale = boxes.new_tensor([w, h])
-            sample.pred_instances = InstanceData(
-                scores=scores[i],
-                boxes=(boxes[i] * scale.repeat(2)).transpose(0, 1),
-                # Those that enter the last decoder layer, as the reference draws them.
-                reference_points=(found.references[-2, i] * scale).transpose(0, 1),
-                masks=masks_at_original_size(
-                    masks[i].transpose(0, 1),
-                    sample.img_shape[:2],
-                    (h, w),
-                    resize=self.test_cfg['resize'],
-                    threshold=self.test_cfg['threshold'],
-                ),
+            logits = masks[i].transpose(0, 1)  # (k, T', h, w)
+            answers.append(
+                InstanceData(
+                    scores=scores[i],
+                    boxes=(boxes[i] * scale.repeat(2)).transpose(0, 1),
+                    # Those that enter the last decoder layer, as the reference draws them.
+                    reference_points=(found.references[-2, i] * scale).transpose(0, 1),
+                    masks=masks_at_original_size(
+                        logits,
+                        sample.img_shape[:2],
+                        (h, w),
+                        resize=self.test_cfg['resize'],
+                        threshold=self.test_cfg['threshold'],
+                    ),
+                )
             )
-        return data_samples
+            if self.test_cfg['keep_logits']:
+                answers[-1].logits = logits
+        return answers
 
 
 def _same_clip(a: RVOSDataSample, b: RVOSDataSample) -> bool:

@@ -5,6 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+from scipy.stats import ks_2samp
 
 from referformer.datasets.transforms import (
     FilterVisible,
@@ -19,6 +20,7 @@ from referformer.datasets.transforms.geometry import (
     crop_clip,
     flip_clip,
     resize_clip,
+    resize_frames,
     resize_nearest,
     resized_shape,
     swap_sides,
@@ -233,6 +235,84 @@ def test_crop_is_a_window_of_the_clip():
         agree = np.abs(crop['boxes'] - measured).max(-1) <= 1
         assert agree[crop['valid']].all()
         assert not crop['boxes'][~crop['valid']].any()
+
+
+def photographs(height, width, num_frames=2):
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 256, (num_frames, 9, 13, 3), dtype=np.uint8)
+    clip = {'imgs': coarse, 'img_shape': (9, 13)}
+    resize_clip(clip, height, width)
+    return (clip['imgs'] + rng.integers(0, 9, clip['imgs'].shape)).clip(0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize('size', [(36, 64), (29, 51), (72, 128), (50, 89), (90, 160)])
+def test_fast_resize_differs_by_rounding_only(size):
+    frames = photographs(72, 128)
+    exact = resize_frames(frames, *size).astype(int)
+    fast = resize_frames(frames, *size, exact=False)
+    assert fast.flags.c_contiguous and fast.dtype == np.uint8
+    assert np.abs(fast - exact).max() <= 1
+    assert (fast != exact).mean() < 0.03
+
+
+def test_testing_is_exact_and_training_fast_by_default():
+    clips = [{'imgs': photographs(72, 128), 'img_shape': (72, 128)} for _ in range(2)]
+    Resize(41)(clips[0])
+    np.testing.assert_array_equal(clips[0]['imgs'], resize_frames(photographs(72, 128), 41, 72))
+    RandomResize([41])(clips[1])
+    fast = resize_frames(photographs(72, 128), 41, 72, exact=False)
+    np.testing.assert_array_equal(clips[1]['imgs'], fast)
+
+
+def random_chain():
+    """Every geometric transform, in the order of a recipe."""
+    crop = RandomCrop(24, 40, shorter=(30, 36, 48))
+    return [
+        RandomChoice(
+            [
+                [RandomResize((30, 48, 61), 80)],
+                [crop, RandomResize((30, 48, 61), 80)],
+                [RandomResize((36, 60)), RandomCrop(24, 40), RandomResize((30, 48, 61), 80)],
+            ]
+        ),
+        RandomFlip(),
+    ]
+
+
+@pytest.mark.parametrize('seed', range(40))
+def test_boxes_are_those_of_the_transformed_masks(seed):
+    clip = make_clip(seed=seed)
+    np.random.seed(seed)
+    for transform in random_chain():
+        clip = transform(clip)
+    assert clip['masks'].shape[2:] == clip['img_shape'] == clip['imgs'].shape[1:3]
+    measured, shown = boxes_of_masks(clip['masks'])
+    # 1 px for each of up to four steps that round, times the enlargement of what came before.
+    scale = max(1, *clip['scale_factor'])
+    both = shown & clip['valid']
+    assert np.abs(clip['boxes'] - measured)[both].max(initial=0) <= 1 + 2 * scale
+    # A box without extent may keep a line of pixels in the mask; anything larger counts as shown.
+    extent = measured[..., 2:] - measured[..., :2]
+    assert clip['valid'][(extent > 1 + 2 * scale).all(-1)].all()
+
+
+@pytest.mark.parametrize('height, width', [(720, 1280), (480, 854), (61, 47)])
+def test_windows_in_pixels_of_a_resized_frame(height, width):
+    """As large and as spread as those of resize, then crop, within rounding."""
+    np.random.seed(0)
+    crop = RandomCrop(384, 600, shorter=(400, 500, 600))
+    seen = np.array([crop.draw(height, width) for _ in range(2000)])
+    bottom, right = seen[:, 0] + seen[:, 2], seen[:, 1] + seen[:, 3]
+    assert (seen[:, :2] >= 0).all() and bottom.max() == height and right.max() == width
+
+    expected = []
+    for _ in range(2000):
+        shorter = np.random.choice((400, 500, 600))
+        shape = resized_shape(height, width, shorter)
+        plain = RandomCrop(384, 600).draw(*shape)
+        expected.append(np.divide(plain, np.tile(np.divide(shape, (height, width)), 2)))
+    for mine, theirs in zip(seen.T, np.array(expected).T):
+        assert ks_2samp(mine, theirs.round()).pvalue > 1e-3
 
 
 def test_crop_draws_both_ends_and_keeps_small_frames_whole():

@@ -8,8 +8,21 @@ from fixtures_rvos import write_ref_youtube_vos
 from PIL import Image
 
 from referformer.datasets import RVOSDataset
-from referformer.datasets.transforms import LoadFrames, LoadMasks, SampleFrames
-from referformer.datasets.transforms.loading import boxes_of_masks, read_rgb
+from referformer.datasets.transforms import (
+    LoadFrames,
+    LoadMasks,
+    PackClip,
+    PhotometricDistort,
+    RandomChoice,
+    RandomFlip,
+    SampleFrames,
+)
+from referformer.datasets.transforms.loading import (
+    FrameFiles,
+    boxes_of_masks,
+    read_half_rgb,
+    read_rgb,
+)
 from referformer.datasets.transforms.sampling import sample_local_global
 
 
@@ -199,3 +212,135 @@ def test_masks_must_be_index_maps(item):
     replace(item, 'mask_dir', 1, encode(Image.new('RGB', (64, 48)), 'PNG'))
     with pytest.raises(ValueError, match=r'00005\.png cannot be read: a palette image .* mode RGB'):
         LoadMasks()(LoadFrames()(item))
+
+
+def photograph(height, width, mode='RGB'):
+    """A smooth picture with some noise, as JPEGs have."""
+    rng = np.random.default_rng(0)
+    coarse = Image.fromarray(rng.integers(0, 256, (7, 9, 3), dtype=np.uint8))
+    smooth = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC), np.int16)
+    noisy = smooth + rng.integers(-9, 10, smooth.shape)
+    return Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).convert(mode)
+
+
+@pytest.mark.parametrize(
+    'size, mode, options',
+    [
+        ((72, 128), 'RGB', {}),
+        ((61, 83), 'RGB', {'subsampling': 2, 'quality': 60}),
+        ((61, 83), 'RGB', {'subsampling': 1}),
+        ((61, 83), 'RGB', {'subsampling': 0, 'progressive': True}),
+        ((45, 1), 'RGB', {}),
+        ((61, 83), 'L', {'quality': 95}),
+        ((61, 83), 'CMYK', {}),
+    ],
+)
+def test_both_decoders_give_the_same_numbers(tmp_path, size, mode, options):
+    path = tmp_path / 'frame.jpg'
+    photograph(*size, mode).save(path, **options)
+    with Image.open(path) as image:
+        np.testing.assert_array_equal(read_rgb(path), np.asarray(image.convert('RGB')))
+
+
+def test_orientation_tags_are_ignored_by_both_decoders(tmp_path):
+    image = photograph(40, 64)
+    exif = image.getexif()
+    exif[0x0112] = 6  # turned by 90 degrees
+    path = tmp_path / 'turned.jpg'
+    image.save(path, exif=exif)
+    assert read_rgb(path).shape == (40, 64, 3)
+    assert read_half_rgb(path).shape == (20, 32, 3)
+
+
+@pytest.mark.parametrize('suffix', ['.jpg', '.png'])
+@pytest.mark.parametrize('size', [(72, 128), (61, 83)])
+def test_half_size_is_close_to_the_mean_of_pixels(tmp_path, suffix, size):
+    path = tmp_path / f'frame{suffix}'
+    photograph(*size).save(path)
+    half = read_half_rgb(path)
+    assert half.shape == (-(-size[0] // 2), -(-size[1] // 2), 3)
+    with Image.open(path) as image:
+        expected = np.asarray(image.convert('RGB').reduce(2), int)
+    assert np.abs(half - expected)[:-1, :-1].mean() < (1 if suffix == '.png' else 2.5)
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Four JPEGs of 61x83 px and what is in them."""
+    paths = [tmp_path / f'{t}.jpg' for t in range(4)]
+    for t, path in enumerate(paths):
+        photograph(61, 83 + t).crop((t, 0, 83 + t, 61)).save(path)
+    return paths, np.stack([read_rgb(path) for path in paths])
+
+
+def test_draft_frames_are_those_of_the_files(files):
+    paths, frames = files
+    draft = FrameFiles(paths)
+    assert draft.shape == frames.shape
+    np.testing.assert_array_equal(np.asarray(draft), frames)
+    cropped = draft.crop(slice(3, 40), slice(10, 71))
+    assert cropped.shape == (4, 37, 61, 3)
+    np.testing.assert_array_equal(np.asarray(cropped), frames[:, 3:40, 10:71])
+    twice = cropped.crop(slice(1, 20), slice(2, 30))
+    np.testing.assert_array_equal(np.asarray(twice), frames[:, 4:23, 12:40])
+    assert draft.shape == frames.shape  # is left alone
+
+
+def test_draft_frames_are_halved_only_where_that_is_enough(files):
+    paths, frames = files
+    draft = FrameFiles(paths)
+    assert draft.read(30, 41).shape == (4, 31, 42, 3)
+    for height, width in ((31, 41), (30, 42)):
+        np.testing.assert_array_equal(draft.read(height, width), frames)
+    cropped = draft.crop(slice(0, 50), slice(0, 60))
+    assert cropped.read(10, 10).shape == (4, 50, 60, 3)
+
+
+def test_draft_and_decoded_frames_go_the_same_way(item):
+    """Geometry, masks and boxes are equal, and pixels as good as."""
+    sides = [{'type': 'RandomResize', 'scales': [17, 23, 30]}]
+    crop = {'type': 'RandomCrop', 'min_size': 20, 'max_size': 40, 'shorter': [30, 40]}
+    transforms = [
+        RandomChoice([sides, [crop, *sides]]),
+        RandomFlip(),
+        PhotometricDistort(clip=True),
+        PackClip(),
+    ]
+    item['label'] = 0
+    differences = []
+    for seed in range(12):
+        results = []
+        for draft in (False, True):
+            np.random.seed(seed)
+            clip = LoadMasks()(LoadFrames(draft=draft)(dict(item)))
+            assert isinstance(clip['imgs'], FrameFiles) == draft
+            for transform in transforms:
+                clip = transform(clip)
+            results.append(clip)
+        full, draft = results
+        assert full['inputs'].shape == draft['inputs'].shape
+        for key in ('masks', 'boxes', 'valid'):
+            truth, same = (clip['data_samples'].gt_instances[key] for clip in results)
+            assert (truth == same).all()
+        assert full['data_samples'].text == draft['data_samples'].text
+        differences.append((full['inputs'].int() - draft['inputs'].int()).abs().float().mean())
+    assert np.mean(differences) < 3
+
+
+def test_draft_frames_name_broken_files(item):
+    path = f'{item["img_dir"]}/{item["frame_names"][2]}.jpg'
+    with open(path, 'rb') as file:
+        content = file.read()
+    replace(item, 'img_dir', 2, content[:-100])
+    draft = LoadFrames(draft=True)(item)['imgs']
+    for decode in (np.asarray, lambda imgs: imgs.read(10, 10)):
+        with pytest.raises(ValueError, match=rf'{item["frame_names"][2]}\.jpg cannot be read'):
+            decode(draft)
+    replace(item, 'img_dir', 0, b'')
+    with pytest.raises(ValueError, match=r'00000\.jpg cannot be read'):
+        LoadFrames(draft=True)(item)
+
+
+def test_drafts_are_for_training_only():
+    with pytest.raises(ValueError, match='keep_last is for testing, draft for training'):
+        LoadFrames(keep_last=True, draft=True)

@@ -1,15 +1,25 @@
 from .geometry import FilterVisible, RandomChoice, RandomCrop, RandomFlip, RandomResize, Resize
 from .loading import LoadFrames, LoadMasks
+from .loading_annotations import LoadH5Masks, LoadMatMasks, LoadVideoFrames
+from .loading_coco import LoadCocoMask
 from .packing import PackClip
 from .photometric import PhotometricDistort
+from .pseudo_clip import PseudoClip
+from .rle import LoadRLEMasks
 from .sampling import SampleFrames
 
 __all__ = [
     'FilterVisible',
+    'LoadCocoMask',
     'LoadFrames',
+    'LoadH5Masks',
     'LoadMasks',
+    'LoadMatMasks',
+    'LoadRLEMasks',
+    'LoadVideoFrames',
     'PackClip',
     'PhotometricDistort',
+    'PseudoClip',
     'RandomChoice',
     'RandomCrop',
     'RandomFlip',

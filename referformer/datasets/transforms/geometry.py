@@ -9,10 +9,13 @@ from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
+import torch
 from mmengine.dataset import Compose
 from PIL import Image
 
 from referformer.registry import TRANSFORMS, build
+
+from .loading import FrameFiles
 
 # 'left', 'leftmost', 'left-hand', but neither 'cleft' nor 'bright'
 _SIDES = re.compile(r'\b(left|right)(?=(?:s|most|hand|side|wards?)?\b)')
@@ -45,19 +48,25 @@ class Resize:
         max_size: Largest longer side, px; it wins over ``shorter``. None: no limit.
         resize_masks: False leaves the masks at the size on disk, for scoring. Boxes follow the
             frames.
+        exact: See :func:`resize_frames`.
     """
 
     def __init__(
-        self, shorter: int, max_size: int | None = None, resize_masks: bool = True
+        self,
+        shorter: int,
+        max_size: int | None = None,
+        resize_masks: bool = True,
+        exact: bool = True,
     ) -> None:
         self.shorter = shorter
         self.max_size = max_size
         self.resize_masks = resize_masks
+        self.exact = exact
 
     def __call__(self, results: dict) -> dict:
         """Resize to the given size."""
         size = resized_shape(*results['img_shape'], self.shorter, self.max_size)
-        resize_clip(results, *size, resize_masks=self.resize_masks)
+        resize_clip(results, *size, resize_masks=self.resize_masks, exact=self.exact)
         return results
 
 
@@ -68,16 +77,21 @@ class RandomResize:
     Args:
         scales: Shorter sides, px.
         max_size: Largest longer side, px. None: no limit.
+        exact: See :func:`resize_frames`.
     """
 
-    def __init__(self, scales: Sequence[int], max_size: int | None = None) -> None:
+    def __init__(
+        self, scales: Sequence[int], max_size: int | None = None, exact: bool = False
+    ) -> None:
         self.scales = tuple(scales)
         self.max_size = max_size
+        self.exact = exact
 
     def __call__(self, results: dict) -> dict:
         """Resize to a random size."""
         shorter = int(np.random.choice(self.scales))
-        resize_clip(results, *resized_shape(*results['img_shape'], shorter, self.max_size))
+        size = resized_shape(*results['img_shape'], shorter, self.max_size)
+        resize_clip(results, *size, exact=self.exact)
         return results
 
 
@@ -88,24 +102,39 @@ class RandomCrop:
     Args:
         min_size: Smallest height and width, px; smaller frames keep theirs.
         max_size: Largest height and width, px.
+        shorter: Shorter sides; one is drawn, and ``min_size`` and ``max_size`` count in pixels of a
+            frame resized to it, while the window is cut from the frame as it is. Instead of resize,
+            crop, resize then only the window is resized, once: less work, and less blur. None:
+            pixels of the frame.
     """
 
-    def __init__(self, min_size: int, max_size: int) -> None:
+    def __init__(self, min_size: int, max_size: int, shorter: Sequence[int] | None = None) -> None:
         if not 0 < min_size <= max_size:
             raise ValueError(f'0 < min_size <= max_size is required, not {min_size} and {max_size}')
         self.min_size = min_size
         self.max_size = max_size
+        self.shorter = shorter and tuple(shorter)
 
     def __call__(self, results: dict) -> dict:
         """Crop at random."""
-        height, width = (self._draw(side) for side in results['img_shape'])
-        top = np.random.randint(results['img_shape'][0] - height + 1)
-        left = np.random.randint(results['img_shape'][1] - width + 1)
-        crop_clip(results, top, left, height, width)
+        crop_clip(results, *self.draw(*results['img_shape']))
         return results
 
-    def _draw(self, side: int) -> int:
-        return int(np.random.randint(min(self.min_size, side), min(self.max_size, side) + 1))
+    def draw(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """Top, left, height and width of a random window of a frame of the given size."""
+        shape = (height, width)
+        if self.shorter:
+            shape = resized_shape(height, width, int(np.random.choice(self.shorter)))
+        sizes = [
+            np.random.randint(min(self.min_size, side), min(self.max_size, side) + 1)
+            for side in shape
+        ]
+        starts = [np.random.randint(side - size + 1) for side, size in zip(shape, sizes)]
+        scales = (height / shape[0], width / shape[1])
+        # Both ends are rounded, so that windows at the border end there.
+        ends = [round((start + size) * k) for start, size, k in zip(starts, sizes, scales)]
+        top, left = (round(start * k) for start, k in zip(starts, scales))
+        return top, left, ends[0] - top, ends[1] - left
 
 
 @TRANSFORMS.register_module()
@@ -153,7 +182,10 @@ class FilterVisible:
 def flip_clip(results: dict) -> None:
     """Mirror a clip and its expression, in place."""
     width = results['img_shape'][1]
-    results['imgs'] = np.stack([cv2.flip(frame, 1) for frame in results['imgs']])
+    imgs = np.asarray(results['imgs'])
+    results['imgs'] = np.empty_like(imgs)
+    for new, old in zip(results['imgs'], imgs):
+        cv2.flip(old, 1, dst=new)
     results['text'] = swap_sides(results['text'])
     if 'masks' in results:
         results['masks'] = np.ascontiguousarray(results['masks'][..., ::-1])
@@ -178,15 +210,15 @@ def resized_shape(
     return (shorter, longer) if height <= width else (longer, shorter)
 
 
-def resize_clip(results: dict, height: int, width: int, resize_masks: bool = True) -> None:
-    """Resize a clip, in place: frames bilinear with antialiasing, masks nearest."""
+def resize_clip(
+    results: dict, height: int, width: int, resize_masks: bool = True, exact: bool = True
+) -> None:
+    """Resize a clip, in place: frames bilinear with antialiasing (see :func:`resize_frames`), masks
+    nearest."""
     old_height, old_width = results['img_shape']
     scale_x, scale_y = width / old_width, height / old_height
     if (height, width) != (old_height, old_width):
-        imgs = np.empty((len(results['imgs']), height, width, 3), np.uint8)
-        for new, old in zip(imgs, results['imgs']):
-            new[:] = Image.fromarray(old).resize((width, height), Image.Resampling.BILINEAR)
-        results['imgs'] = imgs
+        results['imgs'] = resize_frames(results['imgs'], height, width, exact)
     results['img_shape'] = (height, width)
     before_x, before_y = results.get('scale_factor', (1.0, 1.0))
     results['scale_factor'] = (before_x * scale_x, before_y * scale_y)
@@ -194,6 +226,35 @@ def resize_clip(results: dict, height: int, width: int, resize_masks: bool = Tru
         results['boxes'] = results['boxes'] * np.tile(np.float32([scale_x, scale_y]), 2)
         if resize_masks:
             results['masks'] = resize_nearest(results['masks'], height, width)
+
+
+def resize_frames(
+    imgs: np.ndarray | FrameFiles, height: int, width: int, exact: bool = True
+) -> np.ndarray:
+    """Bilinear resize with antialiasing of uint8 (T, H, W, 3).
+
+    Args:
+        imgs: The frames.
+        height: New height.
+        width: New width.
+        exact: Pillow's numbers, which the published weights were made and tested with. Otherwise
+            PyTorch's, which round differently by at most 1 and take a tenth of the time; and frames
+            that are not decoded yet may be at half the size first (see :class:`FrameFiles`).
+    """
+    late = isinstance(imgs, FrameFiles) and not exact
+    imgs = imgs.read(height, width) if late else np.asarray(imgs)
+    if imgs.shape[1:3] == (height, width):
+        return imgs
+    if not exact:
+        clip = torch.from_numpy(imgs).permute(0, 3, 1, 2)  # channels last: one call, no copy
+        clip = torch.nn.functional.interpolate(
+            clip, (height, width), mode='bilinear', antialias=True
+        )
+        return np.ascontiguousarray(clip.permute(0, 2, 3, 1).numpy())
+    resized = np.empty((len(imgs), height, width, 3), np.uint8)
+    for new, old in zip(resized, imgs):
+        new[:] = Image.fromarray(old).resize((width, height), Image.Resampling.BILINEAR)
+    return resized
 
 
 def resize_nearest(masks: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -211,7 +272,11 @@ def crop_clip(results: dict, top: int, left: int, height: int, width: int) -> No
     """Crop a clip to a window, in place. A box that is left without extent becomes zero and
     invisible."""
     rows, columns = slice(top, top + height), slice(left, left + width)
-    results['imgs'] = np.ascontiguousarray(results['imgs'][:, rows, columns])
+    imgs = results['imgs']
+    late = isinstance(imgs, FrameFiles)
+    results['imgs'] = (
+        imgs.crop(rows, columns) if late else np.ascontiguousarray(imgs[:, rows, columns])
+    )
     results['img_shape'] = (height, width)
     if 'masks' in results:
         results['masks'] = np.ascontiguousarray(results['masks'][..., rows, columns])

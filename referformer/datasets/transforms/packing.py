@@ -32,13 +32,15 @@ class PackClip:
                 'frame_names': names,
                 'key_frames': np.asarray(key_frames).tolist(),
                 'scale_factor': results.get('scale_factor', (1.0, 1.0)),
+                'frame_order': results.get('frame_order'),
             }
         )
         if 'masks' in results:
             sample.gt_instances = _pack_instances(results)
         if 'control_masks' in results:
             sample.gt_control = InstanceData(masks=_tensor(results['control_masks']))
-        return {'inputs': _tensor(results['imgs'].transpose(0, 3, 1, 2)), 'data_samples': sample}
+        frames = np.asarray(results['imgs']).transpose(0, 3, 1, 2)
+        return {'inputs': _tensor(frames), 'data_samples': sample}
 
 
 def _pack_instances(results: dict) -> InstanceData:

@@ -62,9 +62,10 @@ class PhotometricDistort:
 
     def __call__(self, results: dict) -> dict:
         """Distort all frames."""
-        imgs = np.empty_like(results['imgs'])
+        frames = np.asarray(results['imgs'])
+        imgs = np.empty_like(frames)
         distortion = self.draw()
-        for t, frame in enumerate(results['imgs']):
+        for t, frame in enumerate(frames):
             if t > 0 and not self.per_clip:
                 distortion = self.draw()
             imgs[t] = distort(frame, distortion, self.clip)

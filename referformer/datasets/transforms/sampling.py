@@ -1,27 +1,35 @@
 """Which frames of a video make the clip."""
 
+import zlib
+
 import numpy as np
 
 from referformer.registry import TRANSFORMS
+
+_MODES = ('local_global', 'centred', 'all')
 
 
 @TRANSFORMS.register_module()
 class SampleFrames:
     """Choose the frames of a clip.
 
-    Adds ``frame_inds (T,)``, sorted indices into ``frame_names``, and ``key_frames (T,)``, the
-    positions in the clip that are annotated: all of them.
+    Adds ``frame_inds (T,)``, sorted indices into ``frame_names``, and ``key_frames (T',)``, the
+    positions in the clip that are annotated: all of them, or the one of ``key_frame`` where the
+    item has this key, because its sentence is annotated on that frame alone (A2D, JHMDB). A clip
+    that shows this frame repeatedly has its first place.
 
     Args:
-        num_frames: T, in the mode 'local_global'; by default the item's, which is the dataset's.
+        num_frames: T, in all modes but 'all'; by default the item's, which is the dataset's.
         mode: 'local_global' (training): the item's own frame, close ones before and after, and
-            others from anywhere in the video, see :func:`sample_local_global`. 'all' (testing): the
-            whole video.
+            others from anywhere in the video, see :func:`sample_local_global`. 'centred' (testing
+            on single frames): ``key_frame`` and its neighbours, see :func:`sample_centred`. 'all'
+            (testing): the whole video, in an order of its own where the item's ``frame_order`` is
+            'shuffled'.
     """
 
     def __init__(self, num_frames: int | None = None, mode: str = 'local_global') -> None:
-        if mode not in ('local_global', 'all'):
-            raise ValueError(f"mode must be 'local_global' or 'all', not {mode!r}")
+        if mode not in _MODES:
+            raise ValueError(f'mode must be one of {_MODES}, not {mode!r}')
         if num_frames is not None and num_frames < 1:
             raise ValueError(f'num_frames must be at least 1, but is {num_frames}')
         self.num_frames = num_frames
@@ -29,19 +37,35 @@ class SampleFrames:
 
     def __call__(self, results: dict) -> dict:
         """Add ``frame_inds`` and ``key_frames``."""
-        length = len(results['frame_names'])
-        if self.mode == 'all':
-            frame_inds = np.arange(length)
-        elif 'centre' in results:
-            num_frames = self.num_frames or results['num_frames']
-            frame_inds = sample_local_global(results['centre'], length, num_frames)
-        else:
-            raise ValueError(
-                "the mode 'local_global' needs training items; use mode='all' for testing"
-            )
+        frame_inds = self._choose(results, len(results['frame_names']))
         results['frame_inds'] = frame_inds
         results['key_frames'] = np.arange(len(frame_inds))
+        if 'key_frame' in results:
+            results['key_frames'] = np.flatnonzero(frame_inds == results['key_frame'])[:1]
         return results
+
+    def _choose(self, results: dict, length: int) -> np.ndarray:
+        if self.mode == 'all':
+            if results.get('frame_order') == 'shuffled':
+                return shuffled_frames(results['video_id'], length)
+            return np.arange(length)
+        if self.mode == 'centred':
+            if 'key_frame' not in results:
+                raise ValueError(
+                    "the mode 'centred' needs items with one annotated frame, as those of A2D- and "
+                    "JHMDB-Sentences; use mode='all' for testing on whole videos"
+                )
+            return sample_centred(
+                results['key_frame'], length, self.num_frames or results['num_frames']
+            )
+        if 'centre' not in results:
+            raise ValueError(
+                "the mode 'local_global' needs training items; use mode='all' for testing, or "
+                "mode='centred' where one frame is annotated"
+            )
+        return sample_local_global(
+            results['centre'], length, self.num_frames or results['num_frames']
+        )
 
 
 def sample_local_global(centre: int, length: int, num_frames: int, reach: int = 3) -> np.ndarray:
@@ -74,3 +98,24 @@ def sample_local_global(centre: int, length: int, num_frames: int, reach: int = 
         drawn = np.random.choice(pool, remainder, replace=False)
         chosen = np.concatenate([chosen, np.tile(pool, times), drawn])
     return np.sort(chosen)
+
+
+def shuffled_frames(video_id: str, length: int) -> np.ndarray:
+    """The frames of a video in random order, always the same one: indices (T,)."""
+    return np.random.default_rng(zlib.crc32(video_id.encode())).permutation(length)
+
+
+def sample_centred(centre: int, length: int, num_frames: int) -> np.ndarray:
+    """The ``num_frames`` frames around one, which has ``num_frames // 2`` of them before it; beyond
+    its ends the video stands still.
+
+    Args:
+        centre: Index of the frame, in [0, length).
+        length: Number of frames of the video.
+        num_frames: T.
+
+    Returns:
+        Sorted indices, (T,).
+    """
+    start = centre - num_frames // 2
+    return np.arange(start, start + num_frames).clip(0, length - 1)

@@ -1,0 +1,104 @@
+"""Reading annotation files, with errors that say what was looked for and what was found."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from referformer.files import read_json
+
+
+def clean_text(text: Any, where: str) -> str:
+    """An expression in lower case with single spaces.
+
+    Args:
+        text: As the annotation file has it.
+        where: File and place, for the message.
+
+    Raises:
+        ValueError: It is not a string, or has no words.
+    """
+    text = ' '.join(text.lower().split()) if isinstance(text, str) else ''
+    if not text:
+        raise ValueError(f'{where} is empty. Give it a sentence, or remove it.')
+    return text
+
+
+def read_videos(path: str | Path) -> dict[str, dict]:
+    """The object under ``videos`` in a JSON file of the published layout.
+
+    Raises:
+        FileNotFoundError: Naming what is there instead.
+        ValueError: Naming the position in the file, or the key.
+    """
+    require(path, 'a file of the published layout')
+    content = read_json(path)
+    videos = get_entry(content, 'videos', path, 'videos')
+    if not isinstance(videos, dict):
+        raise ValueError(
+            f'{path}: videos must map video ids to videos, not be a {type(videos).__name__}'
+        )
+    return videos
+
+
+def read_categories(path: str | Path) -> dict[str, dict[int, str]]:
+    """Category of each object in a ``meta.json``: video -> object id -> name.
+
+    Raises:
+        FileNotFoundError, ValueError: As :func:`read_videos`.
+    """
+    require(path, 'the categories of the objects; meta_file=None does without')
+    categories = {}
+    for video_id, video in read_videos(path).items():
+        where = f'videos.{video_id}.objects'
+        objects = get_entry(video, 'objects', path, where)
+        if not isinstance(objects, dict) or not all(map(str.isdecimal, objects)):
+            raise ValueError(f'{path}: {where} must map object ids to objects')
+        categories[video_id] = {
+            int(obj_id): get_entry(entry, 'category', path, f'{where}.{obj_id}.category')
+            for obj_id, entry in objects.items()
+        }
+    return categories
+
+
+def require(path: str | Path, what: str) -> None:
+    """Raise FileNotFoundError where ``path`` does not exist, saying what its nearest parent
+    holds."""
+    path = Path(path)
+    if path.exists():
+        return
+    parent = next(p for p in path.absolute().parents if p.exists())
+    there = some_of(sorted(p.name for p in parent.iterdir())) if parent.is_dir() else 'no folder'
+    raise FileNotFoundError(
+        f'{path} not found: {what}. {parent} holds: {there or "nothing"}. '
+        'Check data_root and the layout (docs/datasets.md).'
+    )
+
+
+def get_entry(mapping: Any, key: Any, path: str | Path | None, where: str) -> Any:
+    """``mapping[key]``, or ValueError naming the file and the place in it."""
+    if not isinstance(mapping, dict) or key not in mapping:
+        raise ValueError(f'{path}: {where} is missing')
+    return mapping[key]
+
+
+def names_in(path: str) -> set[str]:
+    """Names of what a folder holds; nothing where there is no such folder."""
+    return {entry.name for entry in Path(path).iterdir()} if Path(path).is_dir() else set()
+
+
+def require_folders(names: Iterable[str], path: str) -> None:
+    """Raise FileNotFoundError where a folder lacks some of the names, saying what it holds."""
+    found = names_in(path)
+    missing = [name for name in names if name not in found]
+    if missing:
+        raise FileNotFoundError(
+            f'{path} lacks the folders of {len(missing)} videos: {some_of(missing)}. '
+            f'It holds: {some_of(sorted(found)) or "nothing"}. '
+            'The archive may be extracted in part: extract it again.'
+        )
+
+
+def some_of(names: Sequence[str], limit: int = 5) -> str:
+    """The first names, and how many there are."""
+    more = f', ... ({len(names)} in all)' if len(names) > limit else ''
+    return ', '.join(map(str, names[:limit])) + more
