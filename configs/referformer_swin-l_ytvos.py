@@ -1,20 +1,8 @@
 _base_ = [
-    './_base_/default_runtime.py',
-    './_base_/models/referformer.py',
+    './_base_/finetune_runtime.py',
+    './_base_/models/referformer_swin-l.py',
     './_base_/datasets/ref_youtube_vos.py',
     './_base_/schedules/finetune_6e.py',
 ]
 
-model = dict(
-    backbone=dict(
-        type='Swin',
-        embed_dim=192,
-        depths=(2, 2, 18, 2),
-        num_heads=(6, 12, 24, 48),
-        drop_path=0.3,
-        with_cp=True,
-    ),
-    text_encoder=dict(pretrained=None),
-)
 load_from = 'checkpoints/referformer_swin-l_refcoco.pth'
-default_hooks = dict(checkpoint_keys=dict(fresh=[r'^class_heads\.']))

@@ -1,5 +1,4 @@
-# Clips. Start from the first stage, as tools/quickstart.sh does:
-# --cfg-options load_from=work_dirs/referformer_vswin-micro_synthetic-pretrain/iter_750.pth
+# Third stage: clips at the size of the tests. The two before: ...-frames.py and ...-clips.py.
 _base_ = [
     './_base_/iter_runtime.py',
     './_base_/models/referformer_micro.py',
@@ -7,8 +6,13 @@ _base_ = [
     './_base_/schedules/micro.py',
 ]
 
-# Mask losses are divided by the number of frames, box losses are not: 2 frames, 2 times the weight.
-model = dict(criterion=dict(loss_mask=dict(weight=4.0), loss_dice=dict(weight=10.0)))
-optim_wrapper = dict(optimizer=dict(lr=2.5e-4))
-# For the curve the first third is enough; tools/test.py takes all sentences.
-val_dataloader = dict(dataset=dict(indices=180))
+# Made by tools/dataset_tools/make_synthetic.py data/synthetic-large --num-train 4000
+train_dataloader = dict(dataset=dict(data_root='data/synthetic-large'))
+# Mask losses are divided by the number of frames, box losses are not: 4 frames, 4 times the weight.
+model = dict(criterion=dict(loss_mask=dict(weight=8.0), loss_dice=dict(weight=20.0)))
+optim_wrapper = dict(optimizer=dict(lr=5e-4))
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=50),
+    dict(type='CosineAnnealingLR', by_epoch=False, begin=50, end=3500, eta_min=1e-5),
+]
+load_from = 'work_dirs/referformer_vswin-micro_synthetic-clips/iter_5000.pth'

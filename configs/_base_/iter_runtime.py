@@ -3,6 +3,6 @@ _base_ = './default_runtime.py'
 
 log_processor = dict(by_epoch=False)
 default_hooks = dict(
-    checkpoint=dict(interval=375, by_epoch=False),
+    checkpoint=dict(interval=1000, by_epoch=False),
     logger=dict(log_metric_by_epoch=False),
 )

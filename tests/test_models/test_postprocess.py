@@ -3,9 +3,15 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from mmengine.structures import InstanceData
 
 from referformer.models import postprocess
-from referformer.models.postprocess import choose_queries, masks_at_original_size, merge_objects
+from referformer.models.postprocess import (
+    choose_queries,
+    join_clips,
+    masks_at_original_size,
+    merge_objects,
+)
 
 
 def logit(*probabilities):
@@ -68,3 +74,24 @@ def test_objects_are_merged_by_the_surer_one():
     second = logit(0.05, 0.2, 0.9, 0.8, 0.49).view(1, 1, 5)
     labels = merge_objects(torch.stack((first, second)), (1, 5))
     assert labels.dtype == torch.uint8 and labels.tolist() == [[[0, 1, 2, 1, 0]]]
+
+
+def test_merging_is_an_argmax_of_which_the_first_maximum_wins():
+    logits = torch.randn(4, 3, 5, 7, generator=torch.Generator().manual_seed(0)) * 30
+    logits[2] = logits[0]  # and large ones have the same probability, 1
+    prob = F.interpolate(logits.transpose(0, 1), (19, 26), mode='bilinear').sigmoid()
+    prob = torch.cat((torch.full_like(prob[:, :1], 0.1), prob.masked_fill(prob < 0.5, 0)), 1)
+    labels = merge_objects(logits, (19, 26))
+    assert torch.equal(labels, prob.argmax(1).byte())
+    assert labels.unique().tolist() == [0, 1, 2, 4]
+
+
+def test_a_video_has_the_mean_score_of_its_frames():
+    clips = [
+        InstanceData(scores=torch.tensor([score]), boxes=torch.full((1, n, 4), float(n)))
+        for n, score in ((3, 0.2), (1, 0.6))
+    ]
+    joined = join_clips(clips)
+    assert joined.scores.tolist() == pytest.approx([0.3])
+    assert joined.boxes[0, :, 0].tolist() == [3, 3, 3, 1]
+    assert join_clips(clips[:1]) is clips[0]

@@ -92,6 +92,34 @@ def test_sentences_for_other_clips_are_refused(tiny_model):
         model.predict(inputs, [tiny_sample(video_id=f'v{i}') for i in range(3)])
 
 
+def test_windows_are_clips_of_their_own(tiny_model):
+    model = tiny_model(test_cfg={'window': 3, 'keep_logits': True})
+    clip = tiny_clip(num_frames=7)
+    texts = ['the red dog', 'a cat on the left']
+    samples = [tiny_sample(num_frames=7, text=text) for text in texts]
+    whole = model.test_step({'inputs': [clip], 'data_samples': samples})
+    lengths, parts = (3, 3, 1), []
+    for part in clip.split(lengths):
+        samples = [tiny_sample(num_frames=len(part), text=text) for text in texts]
+        parts.append(model.test_step({'inputs': [part], 'data_samples': samples}))
+    for i, sample in enumerate(whole):
+        found, expected = sample.pred_instances, [part[i].pred_instances for part in parts]
+        for key in ('boxes', 'reference_points', 'masks', 'logits'):
+            assert torch.equal(found[key], torch.cat([e[key] for e in expected], 1)), key
+        assert found.logits.shape == (1, 7, 16, 24)
+        score = sum(n * e.scores for n, e in zip(lengths, expected)) / 7
+        torch.testing.assert_close(found.scores, score)
+
+
+def test_windows_that_make_no_sense_are_refused(tiny_model):
+    with pytest.raises(ValueError, match="must be 0, or a number of frames with keep='best'"):
+        tiny_model(test_cfg={'window': 3, 'keep': 'all'})
+    model = tiny_model(test_cfg={'window': 2})
+    sample = tiny_sample(num_frames=3, key_frames=[1])
+    with pytest.raises(ValueError, match='clips of which all frames are annotated'):
+        model.test_step({'inputs': [tiny_clip(num_frames=3)], 'data_samples': [sample]})
+
+
 def test_the_best_query_is_the_best_of_all(tiny_model):
     model = tiny_model(num_queries=5)
     (best,) = model.test_step(tiny_batch())

@@ -1,24 +1,26 @@
 data_root = 'data/ref-youtube-vos'
 
 scales = (288, 320, 352, 392, 416, 448, 480, 512)
+resize_or_crop = dict(
+    type='RandomChoice',
+    transforms=[
+        [dict(type='RandomResize', scales=scales, max_size=640)],
+        [
+            dict(type='RandomCrop', min_size=384, max_size=600, shorter=(400, 500, 600)),
+            dict(type='RandomResize', scales=scales, max_size=640),
+        ],
+    ],
+)
 train_pipeline = [
     dict(type='SampleFrames'),
-    dict(type='LoadFrames'),
+    dict(type='LoadFrames', draft=True),
     dict(type='LoadMasks'),
+    resize_or_crop,
+    dict(type='FilterVisible'),
+    # The reference flips and distorts first, and resizes before it crops: the same distribution but
+    # for rounding and values that wrap around, at twice the cost (docs/benchmarks.md).
     dict(type='RandomFlip', prob=0.5),
     dict(type='PhotometricDistort'),
-    dict(
-        type='RandomChoice',
-        transforms=[
-            [dict(type='RandomResize', scales=scales, max_size=640)],
-            [
-                dict(type='RandomResize', scales=(400, 500, 600)),
-                dict(type='RandomCrop', min_size=384, max_size=600),
-                dict(type='RandomResize', scales=scales, max_size=640),
-            ],
-        ],
-    ),
-    dict(type='FilterVisible'),
     dict(type='PackClip'),
 ]
 # The whole video is one clip.

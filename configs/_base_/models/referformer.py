@@ -20,7 +20,7 @@ model = dict(
             layer_norm_eps=1e-5,
         ),
         tokenizer='roberta-base',
-        pretrained='roberta-base',
+        pretrained=None,  # comes with load_from; where none is given: 'roberta-base'
         dropout=0.1,
         frozen=True,
     ),

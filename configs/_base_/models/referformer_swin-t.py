@@ -1,0 +1,3 @@
+_base_ = './referformer.py'
+
+model = dict(backbone=dict(type='Swin'))

@@ -1,0 +1,11 @@
+_base_ = './referformer.py'
+
+model = dict(
+    backbone=dict(
+        type='VideoSwin',
+        embed_dim=128,
+        depths=(2, 2, 18, 2),
+        num_heads=(4, 8, 16, 32),
+        with_cp=True,
+    )
+)

@@ -1,0 +1,6 @@
+_base_ = [
+    './_base_/default_runtime.py',
+    './_base_/models/referformer_swin-l_imagenet.py',
+    './_base_/datasets/joint.py',
+    './_base_/schedules/joint_12e.py',
+]

@@ -1,0 +1,10 @@
+# The second stage of tools/quickstart.sh: clips at the size of the tests.
+_base_ = './referformer_vswin-micro_synthetic.py'
+
+train_dataloader = dict(dataset=dict(data_root='data/synthetic'))
+train_cfg = dict(max_iters=300, val_interval=300)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=30),
+    dict(type='CosineAnnealingLR', by_epoch=False, begin=30, end=300, eta_min=1e-5),
+]
+load_from = 'work_dirs/referformer_vswin-micro_synthetic-quick-frames/iter_700.pth'
