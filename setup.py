@@ -92,6 +92,7 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.10',
     packages=find_packages(include=['referformer', 'referformer.*']),
+    package_data={'referformer.zoo': ['*/*', '*/tokenizer/*']},
     install_requires=requirements('runtime'),
     extras_require={'tests': requirements('tests')},
     **extension(),

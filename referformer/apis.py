@@ -19,6 +19,7 @@ from .inference import DEFAULT_WINDOW, ClipInferencer, VideoPrediction, check_si
 from .registry import INFERENCERS, MODELS
 from .results import ResultWriter
 from .video_io import VideoReader, prefetch
+from .zoo import find_checkpoint
 
 
 def init_model(
@@ -30,8 +31,10 @@ def init_model(
     """Build a model, load its weights, and make it ready for inference.
 
     Args:
-        config: A config file, or a loaded config.
-        checkpoint: ``.pth`` or ``.safetensors``; None leaves the weights random.
+        config: A config file, a loaded config, or the name of a model that comes with the package
+            (``zoo.shipped_models()``).
+        checkpoint: ``.pth`` or ``.safetensors``; None takes those that come with the package, and
+            leaves the weights random where there are none.
         device: ``cpu``, ``cuda``, ``cuda:1``, ...; ``auto`` takes CUDA where there is any.
         cfg_options: Changes to the config, ``{'model.num_queries': 1}``.
 
@@ -45,6 +48,8 @@ def init_model(
         OSError: If the tokenizer is not there.
     """
     target = check_device(device)
+    if not isinstance(config, Config):
+        checkpoint = find_checkpoint(config, checkpoint)
     if checkpoint is not None:
         check_file(checkpoint, 'checkpoint')
     if not isinstance(config, Config):
@@ -102,8 +107,8 @@ class ReferFormerInferencer:
     >>> result.masks(0)  # of 'the dog', bool (frames, H, W)
 
     Args:
-        model: A config file, a loaded config, or a model made by ``init_model``.
-        weights: The checkpoint.
+        model: What ``init_model`` takes, or a model made by it.
+        weights: The checkpoint; see ``init_model``.
         device: See ``init_model``.
         cfg_options: See ``init_model``.
     """

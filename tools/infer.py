@@ -1,6 +1,7 @@
 """Segment what sentences name in a video: drawn video, masks as PNGs, contact sheet.
 
 python tools/infer.py VIDEO "the dog" "the woman" --config CONFIG --checkpoint CKPT --out results
+Without --config the small model serves that comes with the package; it knows coloured shapes only.
 """
 
 import argparse
@@ -11,6 +12,7 @@ from referformer.cli import user_errors
 from referformer.inference import DEFAULT_WINDOW, check_sizes, check_texts
 from referformer.results import check_output
 from referformer.video_io import VideoReader
+from referformer.zoo import find_checkpoint, find_config
 
 
 def parse_args() -> argparse.Namespace:
@@ -20,8 +22,14 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('video', help='mp4, avi, ..., a GIF, or a folder of frames')
     parser.add_argument('sentences', nargs='+', help='one per object: "the dog that runs"')
-    parser.add_argument('--config', required=True, help='the config of the model')
-    parser.add_argument('--checkpoint', required=True, help='its weights, .pth or .safetensors')
+    parser.add_argument(
+        '--config',
+        default='referformer_vswin-micro_synthetic',
+        help='config, or name of a model that comes with the package (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--checkpoint', help='its weights, .pth or .safetensors (default: those that come with it)'
+    )
     parser.add_argument('--out', required=True, help='the folder to write')
     parser.add_argument('--device', default='auto', help='cpu, cuda, cuda:1, ...; default: auto')
     parser.add_argument(
@@ -44,14 +52,17 @@ def main() -> None:
     args = parse_args()
     texts = check_texts(args.sentences)
     check_sizes(args.window, args.shorter)
-    check_file(args.config, 'config')
-    check_file(args.checkpoint, 'checkpoint')
+    checkpoint = find_checkpoint(args.config, args.checkpoint)
+    check_file(find_config(args.config), 'config')
+    if checkpoint is None:
+        raise ValueError(f'--checkpoint is missing: no weights come with {args.config}')
+    check_file(checkpoint, 'checkpoint')
     check_device(args.device)
     check_output(Path(args.out), args.overwrite)
     reader = VideoReader(args.video, args.fps)
     reader.verify()
 
-    inferencer = ReferFormerInferencer(args.config, args.checkpoint, args.device)
+    inferencer = ReferFormerInferencer(args.config, checkpoint, args.device)
     result = inferencer(
         reader,
         texts,

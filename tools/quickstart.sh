@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# From a bare clone to a model that follows sentences: set-up, data, training, test, a video.
+# From a bare clone to a model that follows sentences: set-up, data, test of the model that comes with
+# the package, a video; and a training from scratch, which shows how it learns.
 set -uo pipefail
 
 usage() {
@@ -32,8 +33,9 @@ done
 
 RUN=work_dirs/quickstart
 DATA=data/synthetic
-CONFIG=configs/referformer_vswin-micro_synthetic.py
-PRETRAIN_CONFIG=configs/referformer_vswin-micro_synthetic-pretrain.py
+MODEL=referformer_vswin-micro_synthetic  # comes with the package
+CONFIG=configs/$MODEL-quick.py
+FRAMES_CONFIG=configs/$MODEL-quick-frames.py
 cd "$REPO" || exit 1
 
 # stage NAME TITLE KEY OUTPUT run_step|run_step_live|run_step_brief COMMAND...: makes OUTPUT, or says that it is
@@ -68,7 +70,7 @@ set_aside() {  # set_aside PATH: what is there moves to previous/
 progress_lines() {
   local line
   local train='\[ *([0-9]+)/([0-9]+)\].* eta: ([^ ]+).* loss: ([0-9.]+)'
-  local scores='^( +J +F |all |appearance |motion |relation |error:)'
+  local scores='^( +J +F |(all|appearance|motion|relation)[a-z_]* |error:)'
   while IFS= read -r line; do
     if [[ $line == *'Iter(train)'* && $line =~ $train ]]; then
       printf '      iteration %4d of %d   loss %s   %s left\n' \
@@ -83,17 +85,16 @@ run_step_brief() {
   run_step_live "$@"
 }
 
-last_checkpoint() { cat "$RUN/${1:-train}/last_checkpoint"; }
+last_checkpoint() { cat "$RUN/$1/last_checkpoint"; }
 
 infer() {
   local sentences=() line
   while IFS= read -r line; do sentences+=("$line"); done <"$RUN/example.txt"
-  "$PY" tools/infer.py "$RUN/example.mp4" "${sentences[@]}" --config "$CONFIG" \
-    --checkpoint "$(last_checkpoint)" --out "$RUN/infer" --no-boxes
+  "$PY" tools/infer.py "$RUN/example.mp4" "${sentences[@]}" --config "$MODEL" --out "$RUN/infer"
 }
 
 report() {
-  "$PY" tools/analysis_tools/plot_curve.py "$RUN/pretrain" "$RUN/train" "$RUN/curve.png" \
+  "$PY" tools/analysis_tools/plot_curve.py "$RUN/frames" "$RUN/clips" "$RUN/curve.png" \
     --overwrite &&
     "$PY" tools/setup/quickstart_report.py "$RUN"
 }
@@ -107,7 +108,7 @@ if [ -n "$problem" ]; then
     "To change that, $COMPILER_REMEDY"
 fi
 
-STEPS=$((ENVIRONMENT_STEPS + 7))
+STEPS=$((ENVIRONMENT_STEPS + 8))
 if [ -n "$SETUP_ONLY" ]; then STEPS=$ENVIRONMENT_STEPS; fi
 environment_steps
 unlock_environment
@@ -131,17 +132,9 @@ fi
 
 data_key=$(key_of "$DATA/meta_expressions" "$DATA/train/meta.json" "$DATA/valid/meta.json")
 code_key="$(key_of referformer configs csrc) $(cat "$STAMPS/constraints.txt") $data_key"
-stage pretrain 'Training from scratch, 1: single frames (about 4 minutes on 2 cores)' \
-  "$(key_of tools/train.py) $code_key" "$RUN/pretrain" \
-  run_step_brief "$PY" tools/train.py "$PRETRAIN_CONFIG" --work-dir "$RUN/pretrain"
-stage train 'Training from scratch, 2: clips (about 4 minutes on 2 cores)' \
-  "$(key_of tools/train.py) $code_key $(key_of "$(last_checkpoint pretrain)")" "$RUN/train" \
-  run_step_brief "$PY" tools/train.py "$CONFIG" --work-dir "$RUN/train" \
-  --cfg-options load_from="$(last_checkpoint pretrain)"
-
-result_key="$(cat "$RUN/done/train") $(key_of "$(last_checkpoint)")"
-stage test 'Test on the held-out videos' "$(key_of tools/test.py) $result_key" "$RUN/test" \
-  run_step_brief "$PY" tools/test.py "$CONFIG" "$(last_checkpoint)" \
+test_key="$(key_of tools/test.py) $code_key"
+stage test "Test of $MODEL, which comes with the package" "$test_key" "$RUN/test" \
+  run_step_brief "$PY" tools/test.py "$MODEL" \
   --work-dir "$RUN/test" --out "$RUN/test/metrics.json" --show-dir "$RUN/test/pictures"
 
 stage video 'A held-out video as a file' \
@@ -149,7 +142,19 @@ stage video 'A held-out video as a file' \
   run_step "$PY" tools/setup/example_video.py "$DATA" "$RUN/example.mp4"
 
 stage infer 'Sentences on that video' \
-  "$(key_of tools/infer.py "$RUN/example.mp4") $result_key" "$RUN/infer" run_step_live infer
+  "$(key_of tools/infer.py "$RUN/example.mp4") $code_key" "$RUN/infer" run_step_live infer
+
+stage frames 'Training from scratch, 1: single frames (about 3 minutes on 2 cores)' \
+  "$(key_of tools/train.py) $code_key" "$RUN/frames" \
+  run_step_brief "$PY" tools/train.py "$FRAMES_CONFIG" --work-dir "$RUN/frames"
+stage clips 'Training from scratch, 2: clips (about 2 minutes on 2 cores)' \
+  "$(key_of tools/train.py) $code_key $(key_of "$(last_checkpoint frames)")" "$RUN/clips" \
+  run_step_brief "$PY" tools/train.py "$CONFIG" --work-dir "$RUN/clips" \
+  --cfg-options load_from="$(last_checkpoint frames)"
+stage scratch 'Test of what was trained here' \
+  "$test_key $(cat "$RUN/done/clips") $(key_of "$(last_checkpoint clips)")" "$RUN/scratch" \
+  run_step_brief "$PY" tools/test.py "$CONFIG" "$(last_checkpoint clips)" \
+  --work-dir "$RUN/scratch" --out "$RUN/scratch/metrics.json"
 
 run_step_live 'Results' "read $LOG" report
 echo "quickstart.sh: done in $(duration "$SECONDS") (log: $LOG)"

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Test a checkpoint: ``test.py CONFIG CHECKPOINT``, with the options OpenMMLab users know."""
+"""Test a checkpoint: ``test.py CONFIG [CHECKPOINT]``, with the options OpenMMLab users know."""
 
 import argparse
 import json
@@ -13,6 +13,7 @@ from pathlib import Path
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
+from referformer.apis import check_file
 from referformer.cli import user_errors
 from referformer.engine.checkpoint import atomic_write, check_folder, load_checkpoint
 from referformer.engine.launch import (
@@ -22,13 +23,18 @@ from referformer.engine.launch import (
     read_tokenizer,
     set_up_launcher,
 )
+from referformer.zoo import find_checkpoint
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.replace('`', ''))
-    parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', help='.pth or .safetensors')
+    parser.add_argument(
+        'config', help='config file, or name of a model that comes with the package'
+    )
+    parser.add_argument(
+        'checkpoint', nargs='?', help='.pth or .safetensors (default: that of the named model)'
+    )
     parser.add_argument('--work-dir', help='for logs; default work_dirs/<config name>')
     parser.add_argument('--out', metavar='FILE.json', help='write the metrics there')
     parser.add_argument(
@@ -52,8 +58,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     if cfg.get('test_cfg') is None or cfg.get('test_dataloader') is None:
         raise ValueError(f'{args.config} has no test_cfg and test_dataloader: nothing to test')
     check_outputs(args.out, args.show_dir, args.overwrite)
-    if not Path(args.checkpoint).is_file():
-        raise FileNotFoundError(f'checkpoint {args.checkpoint} does not exist; check the path')
+    checkpoint = find_checkpoint(args.config, args.checkpoint)
+    if checkpoint is None:
+        raise ValueError(f'name a checkpoint: no weights come with {args.config}')
+    check_file(checkpoint, 'checkpoint')
     cfg.load_from, cfg.resume = None, False  # the Runner would load whatever fits
     set_up_launcher(cfg, args.launcher, args.local_rank)
     with drawn_into(args.show_dir) as folder:
@@ -62,14 +70,14 @@ def main(argv: Sequence[str] | None = None) -> None:
             hooks.setdefault('visualization', {'type': 'VisualizationHook'})
             hooks['visualization']['out_dir'] = folder
         runner = Runner.from_cfg(cfg)
-        load_checkpoint(runner.model, args.checkpoint)
+        load_checkpoint(runner.model, checkpoint)
         read_tokenizer(runner.model)
         metrics = {name: plain_number(value) for name, value in runner.test().items()}
     if not is_main_process():
         return
     print(table(metrics))
     if args.out:
-        result = {'config': args.config, 'checkpoint': args.checkpoint, 'metrics': metrics}
+        result = {'config': args.config, 'checkpoint': str(checkpoint), 'metrics': metrics}
         atomic_write(args.out, json.dumps(result, indent=2).encode())
         print(f'metrics: {args.out}')
     if args.show_dir:

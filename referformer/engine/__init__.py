@@ -8,8 +8,9 @@ from .hooks import (
     RemoveFilesHook,
     SafeCheckpointHook,
 )
+from .muon import MuonAdamW
 from .optim_wrapper import BFloat16OptimWrapper
-from .samplers import VideoBatchSampler
+from .samplers import VideoBatchSampler, VideoSampler
 from .visualization_hook import VisualizationHook
 
 __all__ = [
@@ -17,9 +18,11 @@ __all__ = [
     'EpochSeedHook',
     'InvalidLossHook',
     'MatchingCheckpointHook',
+    'MuonAdamW',
     'RemoveFilesHook',
     'SafeCheckpointHook',
     'VideoBatchSampler',
+    'VideoSampler',
     'VisualizationHook',
     'load_checkpoint',
     'read_checkpoint',

@@ -14,6 +14,7 @@ from torch import nn
 
 from ..cli import OptionsAction, unknown_type
 from ..registry import OPTIMIZERS
+from ..zoo import find_config, shipped_models
 from .checkpoint import check_folder
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
@@ -39,7 +40,7 @@ def load_config(
     """Read a config file, apply ``--cfg-options``, and settle the folder for logs and checkpoints.
 
     Args:
-        path: A Python config.
+        path: A Python config, or the name of a model that comes with the package.
         options: Overrides by dotted key.
         work_dir: Wins over the config's ``work_dir``; default ``./work_dirs/<name of the config>``.
 
@@ -55,15 +56,18 @@ def load_config(
 
 
 def read_config(path: str | Path, options: dict | None = None) -> Config:
-    """Read a config file and apply overrides by dotted key.
+    """Read a config file, or that of a shipped model, and apply overrides by dotted key.
 
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: It cannot be read.
     """
-    path = Path(path)
+    path = find_config(path)
     if not path.is_file():
-        raise FileNotFoundError(f'config {path} does not exist; the configs are in configs/')
+        raise FileNotFoundError(
+            f'config {path} does not exist; the configs are in configs/, and these models come '
+            f'with the package: {", ".join(shipped_models()) or "none"}'
+        )
     try:
         cfg = Config.fromfile(str(path))
         cfg.merge_from_dict(options or {})

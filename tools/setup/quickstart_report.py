@@ -11,23 +11,30 @@ ROWS = {
     'all sentences': '',
     '  about appearance': '_appearance',
     '  about motion': '_motion',
+    '    frames in random order': '_motion_shuffled',
     '  about relations': '_relation',
 }
 COLUMNS = {'J': 'J', 'F': 'F', 'J&F': 'J&F', 'J&F_swapped': 'swapped J&F', 'gap': 'difference'}
 SWAPPED = 'swapped: the same masks compared with another object of the same video'
+# Folder of a test, and whose it is.
+TESTS = {
+    'test': 'The model that comes with the package',
+    'scratch': 'The model trained here from scratch, in minutes',
+}
 PICTURES = {
     'data': 'data.png',
-    'training curve': 'curve.png',
+    'curve of the training from scratch': 'curve.png',
     'test, predictions beside the truth': 'test/pictures/**/*.png',
     'sentences on a video': 'infer/contact_sheet.png',
     'the same as a video': 'infer/overlay.*',
 }
 
 
-def table(metrics: dict[str, float | None]) -> str:
+def table(title: str, metrics: dict[str, float | None]) -> str:
     """Lay out the scores of tools/test.py, in percent; '-' where there is none.
 
     Args:
+        title: Whose they are.
         metrics: The "metrics" that ``tools/test.py --out`` writes.
     """
     # A config may give its metric a prefix: vos/J&F.
@@ -41,7 +48,7 @@ def table(metrics: dict[str, float | None]) -> str:
     for text, suffix in ROWS.items():
         lines.append(f'{text:26}' + ''.join(cell(column + suffix) for column in COLUMNS))
     rule = '-' * len(lines[0])
-    return '\n'.join([rule, lines[0], rule, *lines[1:], rule, SWAPPED])
+    return '\n'.join([title, rule, lines[0], rule, *lines[1:], rule])
 
 
 @user_errors()
@@ -50,12 +57,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('run_dir', type=Path, help='work folder of the quickstart')
     run_dir = parser.parse_args().run_dir
-    result = run_dir / 'test' / 'metrics.json'
-    if not result.is_file():
-        raise FileNotFoundError(f'{result} not found; run the quickstart again')
-    result = json.loads(result.read_text())
-    print(table(result['metrics']))
-    print(f'Checkpoint: {result["checkpoint"]}')
+    for folder, title in TESTS.items():
+        result = run_dir / folder / 'metrics.json'
+        if not result.is_file():
+            raise FileNotFoundError(f'{result} not found; run the quickstart again')
+        result = json.loads(result.read_text())
+        print(table(f'{title}: {result["checkpoint"]}', result['metrics']), end='\n\n')
+    print(SWAPPED)
     print('Pictures to look at:')
     for what, pattern in PICTURES.items():
         for path in sorted(run_dir.glob(pattern))[:3]:

@@ -1,0 +1,81 @@
+"""tools/publish_model.py: a folder that needs nothing else."""
+
+import importlib.util
+import json
+
+import pytest
+import torch
+from mmengine.config import Config
+from model_fixtures import tiny_batch, tiny_model, tiny_model_cfg
+from toy_project import REPO
+
+from referformer import zoo
+from referformer.apis import init_model
+
+spec = importlib.util.spec_from_file_location('publish', REPO / 'tools' / 'publish_model.py')
+publish = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(publish)
+
+
+@pytest.fixture
+def work_dir(tmp_path):
+    """What train.py leaves: config, checkpoint, pointer, log."""
+    folder = tmp_path / 'training'
+    (folder / 'run' / 'vis_data').mkdir(parents=True)
+    (folder / 'run' / 'vis_data' / 'scalars.json').write_text('{"loss": 1.0, "step": 1}\n')
+    cfg = {'default_scope': 'referformer', 'model': tiny_model_cfg(tmp_path / 'tokenizer')}
+    Config({**cfg, 'work_dir': str(folder), 'load_from': 'first.pth'}).dump(folder / 'small.py')
+    model = tiny_model(tmp_path / 'tokenizer', seed=3)
+    torch.save({'state_dict': model.state_dict(), 'meta': {}}, folder / 'iter_2.pth')
+    (folder / 'last_checkpoint').write_text(str(folder / 'iter_2.pth'))
+    return folder
+
+
+def test_a_published_model_is_found_by_name_and_answers_alike(work_dir, tmp_path, monkeypatch):
+    out = tmp_path / 'zoo' / 'small-model'
+    publish.main([str(work_dir), str(work_dir), str(out), '--command', 'train it'])
+    assert {path.name for path in out.iterdir()} == {
+        'README.md',
+        'config.py',
+        'log.jsonl',
+        'model.safetensors',
+        'tokenizer',
+    }
+    assert 'train it' in (out / 'README.md').read_text()
+    assert [json.loads(row) for row in (out / 'log.jsonl').open()] == [{'loss': 1.0, 'step': 1}] * 2
+
+    # Nothing of where it was made is needed.
+    (tmp_path / 'tokenizer').rename(tmp_path / 'elsewhere')
+    monkeypatch.setattr(zoo, '_FOLDER', out.parent)
+    monkeypatch.chdir(tmp_path)
+    assert zoo.shipped_models() == ['small-model']
+    found = init_model('small-model')
+    assert found.cfg.load_from is None
+    (tmp_path / 'elsewhere').rename(tmp_path / 'tokenizer')
+    trained = tiny_model(tmp_path / 'tokenizer', seed=3)
+    batch = tiny_batch()
+    (a,), (b,) = (model.test_step(batch) for model in (found, trained))
+    assert torch.equal(a.pred_instances.scores, b.pred_instances.scores)
+
+
+def test_what_is_missing_or_there_is_named(work_dir, tmp_path, capsys):
+    def refused(*arguments):
+        with pytest.raises(SystemExit):
+            publish.main([str(argument) for argument in arguments])
+        return capsys.readouterr().err
+
+    out = tmp_path / 'out'
+    out.mkdir()
+    assert 'already there' in refused(work_dir, out)
+    assert 'last_checkpoint' in refused(tmp_path / 'tokenizer', tmp_path / 'new')
+    (work_dir / 'iter_2.pth').write_bytes(b'PK')
+    assert 'iter_2.pth' in refused(work_dir, tmp_path / 'new')
+    assert not (tmp_path / 'new').exists()
+
+
+def test_names_that_are_not_shipped_are_paths(tmp_path):
+    assert zoo.find_config('configs/a.py').as_posix() == 'configs/a.py'
+    assert zoo.find_checkpoint('configs/a.py', None) is None
+    assert zoo.find_checkpoint('configs/a.py', 'b.pth').as_posix() == 'b.pth'
+    with pytest.raises(FileNotFoundError, match='come with the package'):
+        init_model('referformer_unknown')
