@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from .engine.checkpoint import check_folder
+from .files import check_folder
 from .inference import ClipPrediction, check_texts
 from .video_io import VideoReader, VideoWriter, output_suffix
 from .visualization import EvenSample, contact_sheet, draw_tile, overlay, palette, write_image

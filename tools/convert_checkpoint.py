@@ -19,7 +19,7 @@ from mmengine.registry import init_default_scope
 from torch import Tensor
 
 from referformer.cli import user_errors
-from referformer.engine.checkpoint import atomic_write, check_keys, read_checkpoint
+from referformer.engine.checkpoint import check_keys, read_checkpoint
 from referformer.engine.conversion import (
     FRESH,
     KINDS,
@@ -31,6 +31,7 @@ from referformer.engine.conversion import (
     recognise,
     weights_of,
 )
+from referformer.files import atomic_write
 from referformer.registry import MODELS
 
 _BASE = Path(__file__).parents[1] / 'configs' / '_base_' / 'models' / 'referformer.py'

@@ -15,7 +15,7 @@ from mmengine.runner import Runner
 
 from referformer.apis import check_file
 from referformer.cli import user_errors
-from referformer.engine.checkpoint import atomic_write, check_folder, load_checkpoint
+from referformer.engine.checkpoint import load_checkpoint
 from referformer.engine.launch import (
     add_run_arguments,
     choose_device,
@@ -23,6 +23,7 @@ from referformer.engine.launch import (
     read_tokenizer,
     set_up_launcher,
 )
+from referformer.files import atomic_write, check_folder
 from referformer.zoo import find_checkpoint
 
 

@@ -19,9 +19,6 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
-from referformer.files import atomic_write as atomic_write
-from referformer.files import check_folder as check_folder
-
 _LISTED = 10  # keys of each kind that a message spells out
 
 

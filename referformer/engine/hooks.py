@@ -16,8 +16,9 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop, Runner
 from torch import Tensor
 
+from ..files import atomic_write
 from ..registry import HOOKS
-from .checkpoint import atomic_write, check_keys
+from .checkpoint import check_keys
 
 
 class AtomicLocalBackend(LocalBackend):

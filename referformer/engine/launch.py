@@ -13,9 +13,9 @@ from mmengine.model import is_model_wrapper
 from torch import nn
 
 from ..cli import OptionsAction, unknown_type
+from ..files import check_folder
 from ..registry import OPTIMIZERS
 from ..zoo import find_config, shipped_models
-from .checkpoint import check_folder
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 

@@ -11,7 +11,8 @@ from mmengine.runner import CheckpointLoader
 from safetensors.torch import save_file
 from torch import nn
 
-from referformer.engine.checkpoint import atomic_write, load_checkpoint, read_checkpoint
+from referformer.engine.checkpoint import load_checkpoint, read_checkpoint
+from referformer.files import atomic_write
 
 
 class Hostile:

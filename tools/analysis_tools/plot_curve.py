@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from referformer.cli import user_errors
-from referformer.engine.checkpoint import atomic_write
+from referformer.files import atomic_write
 
 # Okabe and Ito: blue and orange stay apart for colour-blind readers and in print.
 RIGHT, SWAPPED, GREY = '#0072B2', '#D55E00', '#555555'

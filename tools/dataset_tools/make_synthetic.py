@@ -11,7 +11,7 @@ from PIL import Image
 
 from referformer.cli import user_errors
 from referformer.datasets.synthetic import KINDS, generate_dataset
-from referformer.engine.checkpoint import check_folder
+from referformer.files import check_folder
 
 _PREVIEW_FRAMES = 5
 _PREVIEW_SCALE = 1.25
