@@ -95,7 +95,8 @@ def find_datasets(cfg: Config, splits: Sequence[str] | None) -> Iterator[tuple[s
             names.setdefault(key, []).append(split)
             configs[key] = part
     for key, part in configs.items():
-        yield f'{"+".join(names[key])} {part["type"]}', part
+        # RefCOCO, RefCOCO+ and RefCOCOg are of one type.
+        yield ' '.join(['+'.join(names[key]), part['type'], part.get('name', '')]).strip(), part
 
 
 def check(name: str, cfg: ConfigDict, args: argparse.Namespace, out: Path) -> list[str]:
