@@ -64,6 +64,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise ValueError(f'name a checkpoint: no weights come with {args.config}')
     check_file(checkpoint, 'checkpoint')
     cfg.load_from, cfg.resume = None, False  # the Runner would load whatever fits
+    # MMEngine would build the training for its number of iterations: testing needs no such data.
+    for key in ('train_cfg', 'train_dataloader', 'optim_wrapper', 'param_scheduler'):
+        cfg[key] = None
     set_up_launcher(cfg, args.launcher, args.local_rank)
     with drawn_into(args.show_dir) as folder:
         if folder:

@@ -96,7 +96,8 @@ def masks_at_original_size(
         img_size: (h, w) of the unpadded input.
         ori_size: (H0, W0) to reach.
         resize: 'logits': bilinear straight to ``ori_size``, then the threshold (Ref-YouTube-VOS,
-            Ref-DAVIS17);
+            Ref-DAVIS17); 'probabilities': the same with the sigmoid first, better for objects of a
+            few pixels at stride 4, which logits shrink, as they are larger outside than inside;
             'masks': x4 bilinear, threshold, cut to ``img_size``, nearest to ``ori_size`` (A2D,
             JHMDB, COCO).
         threshold: Of the probability, exclusive.
@@ -104,13 +105,16 @@ def masks_at_original_size(
     Returns:
         Bool masks (k, T, H0, W0).
     """
-    if resize not in ('logits', 'masks'):
-        raise ValueError(f"resize must be 'logits' or 'masks', not {resize!r}")
+    if resize not in ('logits', 'probabilities', 'masks'):
+        raise ValueError(f"resize must be 'logits', 'probabilities' or 'masks', not {resize!r}")
     k, T, h, w = logits.shape
     chunk = max(1, _CHUNK // max(1, ori_size[0] * ori_size[1]))
     masks = []
     for part in logits.flatten(0, 1)[:, None].float().split(chunk):
-        if resize == 'logits':
+        if resize == 'probabilities':
+            big = F.interpolate(part.sigmoid(), ori_size, mode='bilinear', align_corners=False)
+            masks.append(big > threshold)
+        elif resize == 'logits':
             big = F.interpolate(part, ori_size, mode='bilinear', align_corners=False)
             masks.append(big.sigmoid() > threshold)
         else:

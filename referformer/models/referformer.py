@@ -48,8 +48,9 @@ class ReferFormer(BaseModel):
         num_queries: Q.
         num_classes: K; 1 is the binary "referred or not".
         test_cfg: ``keep``: 'best' query of the clip (VOS), 'all' (A2D, JHMDB) or 'pairs' of query
-            and class (COCO), see ``choose_queries``; ``resize``: 'logits'
-            before the threshold or 'masks' after it; ``threshold``: of mask probabilities;
+            and class (COCO), see ``choose_queries``; ``resize``: 'logits' or 'probabilities'
+            before the threshold or 'masks' after it, see ``masks_at_original_size``;
+            ``threshold``: of mask probabilities;
             ``max_pixels``: sentences about one clip run together while they have no more input
             pixels than this (default 2^24: two at 36 frames of 360x640); memory grows with it;
             ``window``: longer clips are divided into independent ones of so many frames

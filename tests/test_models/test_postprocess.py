@@ -42,7 +42,7 @@ def test_pairs_may_name_a_query_twice():
 def test_unknown_rules_are_named():
     with pytest.raises(ValueError, match="keep must be 'best', 'all' or 'pairs', not 'most'"):
         choose_queries(torch.zeros(1, 1, 1, 1), 'most')
-    with pytest.raises(ValueError, match="resize must be 'logits' or 'masks', not 'no'"):
+    with pytest.raises(ValueError, match="resize must be 'logits', .*, not 'no'"):
         masks_at_original_size(torch.zeros(1, 1, 2, 2), (8, 8), (8, 8), resize='no')
 
 
@@ -51,6 +51,16 @@ def test_logits_are_resized_before_the_threshold():
     masks = masks_at_original_size(logits, (15, 23), (31, 47), threshold=0.3)
     expected = F.interpolate(logits, (31, 47), mode='bilinear').sigmoid() > 0.3
     assert masks.dtype == torch.bool and torch.equal(masks, expected)
+
+
+def test_large_logits_outside_do_not_shrink_probabilities():
+    logits = torch.full((1, 1, 3, 3), -30.0)
+    logits[..., 1, 1] = 3.0
+    area = {
+        resize: masks_at_original_size(logits, (12, 12), (12, 12), resize=resize).sum().item()
+        for resize in ('logits', 'probabilities')
+    }
+    assert area['logits'] < area['probabilities'] <= 16
 
 
 def test_masks_are_cut_to_the_unpadded_size_before_the_last_resize():

@@ -41,4 +41,5 @@ model = dict(
     ),
     pixel_decoder=dict(num_heads=4, feedforward_dim=128, dropout=0.0, shrinks=(4, 2, 1, 1)),
     mask_head=dict(mask_dim=32),
+    test_cfg=dict(resize='probabilities'),  # objects are a few pixels wide at stride 4
 )
