@@ -51,12 +51,15 @@ def write_small_config(
 
 
 def save_weights(model: Mapping[str, Any], path: Path) -> None:
-    """Write a checkpoint of a model with random weights, always the same ones."""
+    """Write a checkpoint of a model with random weights, always the same ones, if there is none."""
+    if path.exists():
+        return
     init_default_scope('referformer')
     path.parent.mkdir(parents=True, exist_ok=True)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = MODELS.build(copy.deepcopy(model))
+        model.init_weights()  # some parameters are empty memory before
     torch.save({'state_dict': model.state_dict()}, path)
 
 
@@ -81,9 +84,7 @@ def _shrink_model(model: ConfigDict, folder: Path) -> None:
         feedforward_dim=32,
         num_points=2,
     )
-    model.pixel_decoder.update(
-        num_heads=2, feedforward_dim=32, shrinks=(4, 2, 1, 1), num_groups=4
-    )
+    model.pixel_decoder.update(num_heads=2, feedforward_dim=32, shrinks=(4, 2, 1, 1), num_groups=4)
     head = model.mask_head
     head.update(mask_dim=head.mask_dim // 16, num_channels=head.num_channels // 2)
 
@@ -113,7 +114,8 @@ def _write_weights(config: Config, folder: Path) -> None:
 
         options = AutoConfig.for_model('roberta', **model.text_encoder.model)
         model.text_encoder.pretrained = str(folder / 'roberta')
-        AutoModel.from_config(options).save_pretrained(folder / 'roberta')
+        if not (folder / 'roberta').exists():
+            AutoModel.from_config(options).save_pretrained(folder / 'roberta')
     if config.load_from is not None:
         fresh = config.default_hooks.checkpoint_keys.get('fresh')
         classes = model.num_classes + 2 if fresh else model.num_classes

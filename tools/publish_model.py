@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Gather a trained model in a folder that needs nothing else: config, weights, tokenizer, log.
+"""Gather a trained model in a folder that needs nothing else: config, weights, tokenizer, logs.
 
 publish_model.py WORK_DIR... OUT takes the weights of the last WORK_DIR; the stages before it are
 there for the log and the curve.
@@ -7,17 +7,21 @@ there for the log and the curve.
 
 import argparse
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import safetensors.torch
 from mmengine.config import Config
+from mmengine.registry import init_default_scope
 
 from referformer.cli import user_errors
 from referformer.engine.checkpoint import check_keys, read_checkpoint, state_dict_of
 from referformer.registry import MODELS
 
+_PLOT = Path(__file__).parent / 'analysis_tools' / 'plot_curve.py'
 _TOKENIZER = '{{ fileDirname }}/tokenizer'  # MMEngine fills in the folder of the config
 
 
@@ -46,18 +50,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     tokenizer = Path(config.model.text_encoder.tokenizer)
     if not tokenizer.is_dir():
         raise FileNotFoundError(f'the tokenizer {tokenizer} of {config.filename} is not a folder')
+    init_default_scope(config.get('default_scope', 'referformer'))
     check_keys(MODELS.build(config.model).state_dict(), weights, checkpoint)
 
     args.out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix='.publish-', dir=args.out.parent) as folder:
         made = Path(folder, 'model')
         shutil.copytree(tokenizer, made / 'tokenizer')
-        safetensors.torch.save_file(
-            {name: value.contiguous() for name, value in weights.items()},
-            made / 'model.safetensors',
-        )
+        tensors = {name: value.contiguous() for name, value in weights.items()}
+        (made / 'model.safetensors').write_bytes(safetensors.torch.save(tensors))
         write_config(config, made / 'config.py')
         write_log(args.work_dirs, made / 'log.jsonl')
+        subprocess.run(
+            [sys.executable, _PLOT, *args.work_dirs, made / 'curve.png'],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
         (made / 'README.md').write_text(readme(args.out.name, args.command))
         if args.out.exists():
             args.out.rename(Path(folder, 'replaced'))
@@ -99,7 +107,7 @@ def write_log(work_dirs: Sequence[Path], path: Path) -> None:
 
 def readme(name: str, commands: Sequence[str]) -> str:
     """What the folder is and how it was made."""
-    text = f"# {name}\n\n`init_model('{name}')` loads it; `log.jsonl` is its training log.\n"
+    text = f"# {name}\n\n`init_model('{name}')` loads it. Its training: `log.jsonl`, `curve.png`.\n"
     if commands:
         text += '\n'.join(['', 'Made by:', '', '```bash', *commands, '```', ''])
     return text

@@ -172,7 +172,7 @@ class DeformableTransformer(BaseModule):
             DecoderLayer(new_attention(), embed_dim, num_heads, feedforward_dim, dropout)
             for _ in range(num_decoder_layers)
         )
-        self.level_embed = nn.Parameter(torch.empty(num_levels, embed_dim))
+        self.level_embed = nn.Parameter(torch.zeros(num_levels, embed_dim))
         self.reference_points = nn.Linear(embed_dim, 2)
         num_heads_box = num_decoder_layers if with_box_refine else 1
         self.box_heads = nn.ModuleList(

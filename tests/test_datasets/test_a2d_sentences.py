@@ -11,11 +11,10 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from model_fixtures import tiny_model_cfg
-from small_configs import write_small_config
+from small_configs import save_weights, write_small_config
 from toy_project import REPO
 
 from referformer.datasets import A2DSentences
-from referformer.engine import read_checkpoint
 from referformer.registry import MODELS
 
 FIRST, SECOND = VIDEO_IDS['train']
@@ -220,39 +219,15 @@ def load_tool(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('name', ['vswin-t', 'vswin-s', 'vswin-b', 'vswin-t_scratch'])
-def test_leaf_configs_train_and_test(root, tmp_path, monkeypatch, name):
+def test_every_annotated_frame_of_every_sentence_is_drawn(root, tmp_path, monkeypatch):
     monkeypatch.setattr(Runner, '_log_env', lambda self, env_cfg: None)
     monkeypatch.chdir(tmp_path)
-    name = f'referformer_{name}_a2d'
-    config = write_small_config(name, tmp_path, root)
-    options = ['--cfg-options', 'default_hooks.logger.interval=1']
-    if 'scratch' not in name:
-        # A pre-trained model whose class heads do not fit: they start anew.
-        torch.manual_seed(0)
-        cfg = tiny_model_cfg(tmp_path / 'tokenizer', num_queries=5, num_classes=3)
-        torch.save({'state_dict': MODELS.build(cfg).state_dict()}, 'pretrained.pth')
-        options.append('load_from=pretrained.pth')
-    load_tool('train').main([str(config), *options])
-    trained = tmp_path / 'work_dirs' / name / 'epoch_1.pth'
-    checkpoint = read_checkpoint(trained)
-    assert checkpoint['meta']['iter'] == 2
-    if 'scratch' not in name:
-        frozen = 'text_encoder.encoder.embeddings.word_embeddings.weight'
-        before = read_checkpoint('pretrained.pth')['state_dict']
-        assert torch.equal(checkpoint['state_dict'][frozen], before[frozen])
-    log = next((tmp_path / 'work_dirs' / name).glob('*/vis_data/scalars.json')).read_text()
-    lines = [json.loads(line) for line in log.splitlines()]
-    assert [line['step'] for line in lines if 'loss' in line] == [1, 2]
-    assert all(np.isfinite(line['loss']) for line in lines if 'loss' in line)
-
-    test = [str(config), str(trained), '--out', 'scores.json', '--show-dir', 'shown']
-    shown = ['default_hooks.visualization.interval=1', f'experiment_name={tmp_path.name}-test']
-    load_tool('test').main([*test, '--cfg-options', *shown])
+    config = write_small_config('referformer_vswin-t_a2d', tmp_path, root)
+    save_weights(Config.fromfile(config).model, tmp_path / 'weights.pth')
+    test = [str(config), 'weights.pth', '--out', 'scores.json', '--show-dir', 'shown']
+    load_tool('test').main([*test, '--cfg-options', 'default_hooks.visualization.interval=1'])
     scores = json.loads((tmp_path / 'scores.json').read_text())['metrics']
-    assert {'mAP', 'mAP_best', 'P@0.5', 'overall_IoU', 'mean_IoU'} <= set(scores)
-    assert all(0 <= value <= 100 for value in scores.values())
-    # A picture of every annotated frame of every sentence.
+    assert {'mAP', 'mAP_best'} <= set(scores)
     drawn = {path.name for path in (tmp_path / 'shown').glob('*/*.png')}
     first, second = VIDEO_IDS['test']
     expected = {f'{first}_{k}_{t:05d}.png' for k in INSTANCES for t in (1, 7, 12)}

@@ -168,9 +168,7 @@ def test_missing_video_folder_is_found_at_once(root):
 def test_malformed_json_names_the_position(root):
     path = root / 'meta_expressions/train/meta_expressions.json'
     path.write_text(path.read_text()[:60])
-    with pytest.raises(
-        ValueError, match=r'meta_expressions.json is not valid JSON: .* line 1 col'
-    ):
+    with pytest.raises(ValueError, match=r'meta_expressions.json is not valid JSON: .* line 1 col'):
         RVOSDataset(root)
     path.write_bytes(b'\x80\x81')
     with pytest.raises(ValueError, match=r'meta_expressions.json is not valid JSON'):

@@ -1,22 +1,17 @@
 """JHMDB-Sentences: what its items hold, the published list, and its configs to scores."""
 
-import importlib.util
 import json
 from pathlib import PurePosixPath
 
 import numpy as np
 import pytest
-import torch
 from fixtures_jhmdb import COLOUR, VIDEOS, write_jhmdb_sentences
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from mmengine.runner import Runner
 from scipy.io import savemat
-from small_configs import write_small_config
 from toy_project import REPO
 
 from referformer.datasets import JHMDBSentences
-from referformer.registry import MODELS
 
 PIPELINE = [
     {'type': 'SampleFrames', 'mode': 'centred'},
@@ -182,28 +177,6 @@ def test_missing_frames_and_fields_stop_testing(root):
     savemat(mask, {'category': 'clap'})
     with pytest.raises(ValueError, match=r"part_mask is missing; it has \['category'\]"):
         dataset[3]
-
-
-def load_test_tool():
-    spec = importlib.util.spec_from_file_location('tool_test', REPO / 'tools' / 'test.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize('name', ['vswin-t', 'vswin-s', 'vswin-b', 'vswin-t_scratch'])
-def test_leaf_configs_test_the_weights_of_a2d(root, tmp_path, monkeypatch, name):
-    monkeypatch.setattr(Runner, '_log_env', lambda self, env_cfg: None)
-    monkeypatch.chdir(tmp_path)
-    config = write_small_config(f'referformer_{name}_jhmdb', tmp_path, root)
-    a2d = Config.fromfile(write_small_config(f'referformer_{name}_a2d', tmp_path, root))
-    torch.manual_seed(0)
-    torch.save({'state_dict': MODELS.build(a2d.model).state_dict()}, 'a2d.pth')
-    load_test_tool().main([str(config), 'a2d.pth', '--out', 'scores.json'])
-    scores = json.loads((tmp_path / 'scores.json').read_text())['metrics']
-    assert {'mAP', 'mAP_best', 'P@0.5', 'overall_IoU', 'mean_IoU'} <= set(scores)
-    assert all(0 <= value <= 100 for value in scores.values())
 
 
 def test_configs_test_as_those_of_a2d():

@@ -42,7 +42,7 @@ def test_pairs_may_name_a_query_twice():
 def test_unknown_rules_are_named():
     with pytest.raises(ValueError, match="keep must be 'best', 'all' or 'pairs', not 'most'"):
         choose_queries(torch.zeros(1, 1, 1, 1), 'most')
-    with pytest.raises(ValueError, match="resize must be 'logits', .*, not 'no'"):
+    with pytest.raises(ValueError, match=r"resize must be 'logits', .*, not 'no'"):
         masks_at_original_size(torch.zeros(1, 1, 2, 2), (8, 8), (8, 8), resize='no')
 
 

@@ -22,7 +22,10 @@ def work_dir(tmp_path):
     """What train.py leaves: config, checkpoint, pointer, log."""
     folder = tmp_path / 'training'
     (folder / 'run' / 'vis_data').mkdir(parents=True)
-    (folder / 'run' / 'vis_data' / 'scalars.json').write_text('{"loss": 1.0, "step": 1}\n')
+    rows = ({'loss': 2.0 / step, 'step': step, 'iter': step} for step in (1, 2))
+    (folder / 'run' / 'vis_data' / 'scalars.json').write_text(
+        ''.join(json.dumps(row) + '\n' for row in rows)
+    )
     cfg = {'default_scope': 'referformer', 'model': tiny_model_cfg(tmp_path / 'tokenizer')}
     Config({**cfg, 'work_dir': str(folder), 'load_from': 'first.pth'}).dump(folder / 'small.py')
     model = tiny_model(tmp_path / 'tokenizer', seed=3)
@@ -37,12 +40,14 @@ def test_a_published_model_is_found_by_name_and_answers_alike(work_dir, tmp_path
     assert {path.name for path in out.iterdir()} == {
         'README.md',
         'config.py',
+        'curve.png',
         'log.jsonl',
         'model.safetensors',
         'tokenizer',
     }
     assert 'train it' in (out / 'README.md').read_text()
-    assert [json.loads(row) for row in (out / 'log.jsonl').open()] == [{'loss': 1.0, 'step': 1}] * 2
+    log = [json.loads(row) for row in (out / 'log.jsonl').open()]
+    assert [row['loss'] for row in log] == [2.0, 1.0, 2.0, 1.0]
 
     # Nothing of where it was made is needed.
     (tmp_path / 'tokenizer').rename(tmp_path / 'elsewhere')
