@@ -1,0 +1,82 @@
+"""The models that come with the package: complete, small, and able to do what is said of them."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from toy_project import REPO
+
+from referformer import zoo
+from referformer.apis import ReferFormerInferencer, init_model
+from referformer.datasets.synthetic import make_video
+
+FILES = {'README.md', 'config.py', 'curve.png', 'log.jsonl', 'model.safetensors', 'tokenizer'}
+NAMES = [path.name for path in (REPO / 'referformer' / 'zoo').iterdir() if path.name[0] != '_']
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_folders_are_complete_and_small(name):
+    assert name in zoo.shipped_models()
+    folder = REPO / 'referformer' / 'zoo' / name
+    assert {path.name for path in folder.iterdir()} == FILES
+    assert (folder / 'model.safetensors').stat().st_size < 10e6
+    assert 'tools/train.py' in (folder / 'README.md').read_text()
+
+
+def test_the_quickstarts_model_is_there():
+    assert 'referformer_vswin-micro_synthetic' in NAMES
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_models_load_by_name_from_anywhere(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = init_model(name)
+    assert not model.training
+    assert not any(torch.isnan(p).any() for p in model.parameters())
+
+
+@pytest.mark.slow
+def test_the_shipped_model_listens(tmp_path, monkeypatch):
+    """On videos nobody has trained on: the object that a sentence names, not another one."""
+    monkeypatch.chdir(tmp_path)
+    inferencer = ReferFormerInferencer('referformer_vswin-micro_synthetic', device='cpu')
+    right, swapped = [], []
+    for seed in range(4):
+        video = make_video((2026, seed), 'valid', num_frames=16)
+        texts = [e.text for e in video.expressions if e.kind == 'appearance']
+        objects = [e.obj_id for e in video.expressions if e.kind == 'appearance']
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        for t, frame in enumerate(video.frames):
+            Image.fromarray(frame).save(folder / f'{t:05d}.png')
+        result = inferencer(folder, texts)
+        for i, obj_id in enumerate(objects):
+            masks = result.masks(i)
+            others = np.isin(video.ids, [k for k in np.unique(video.ids) if k not in (0, obj_id)])
+            right.append(_iou(masks, video.ids == obj_id))
+            swapped.append(_iou(masks, others))
+    assert np.mean(right) > 0.4
+    assert np.mean(right) > 2 * np.mean(swapped)
+
+
+def test_the_package_brings_the_files(tmp_path):
+    done = subprocess.run(
+        [sys.executable, 'setup.py', '--quiet', 'build_py', '--build-lib', str(tmp_path)],
+        cwd=REPO,
+        capture_output=True,
+        text=True,
+        env={**os.environ, 'REFERFORMER_BUILD_EXT': '0'},
+    )
+    assert done.returncode == 0, done.stderr
+    for name in NAMES:
+        folder = tmp_path / 'referformer' / 'zoo' / name
+        assert {path.name for path in folder.iterdir()} == FILES
+        assert (folder / 'tokenizer' / 'tokenizer.json').is_file()
+
+
+def _iou(a, b):
+    return (a & b).sum() / max(1, (a | b).sum())
