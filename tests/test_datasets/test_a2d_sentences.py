@@ -210,6 +210,34 @@ def test_an_early_end_and_a_missing_field_stop_testing(root):
         dataset[6]
 
 
+@pytest.mark.parametrize('broken', ['video', 'field'])
+def test_an_early_end_and_a_missing_field_are_skipped_and_counted_in_training(root, broken):
+    train = [
+        {'type': 'SampleFrames'},
+        {'type': 'LoadVideoFrames'},
+        {'type': 'LoadH5Masks'},
+        {'type': 'FilterVisible'},
+        {'type': 'PackClip'},
+    ]
+    dataset = A2DSentences(root, num_frames=12, pipeline=train, max_broken=0.01)
+    items = items_of(dataset)
+    affected = [i for i, item in enumerate(items) if item['video_id'] == FIRST]
+    if broken == 'video':
+        cut_video(root / 'Release' / 'clips320H' / f'{FIRST}.mp4')
+    else:
+        for frame in (1, 7, 12):
+            path = mask_file(root, FIRST, frame)
+            write_h5(path, INSTANCES, np.zeros((len(INSTANCES), 48, 64), bool), reMask=None)
+    np.random.seed(0)
+    assert dataset[affected[0]]['data_samples'].video_id == SECOND
+    assert dataset.num_broken >= 1
+    assert dataset.num_read > dataset.num_broken
+
+    strict = A2DSentences(root, num_frames=12, pipeline=train, max_broken=0.0)
+    with pytest.raises(ValueError, match=rf'{FIRST}.*max_broken=0\.0'):
+        strict[affected[0]]
+
+
 def load_tool(name):
     path = REPO / 'tools' / f'{name}.py'
     spec = importlib.util.spec_from_file_location(f'tool_{name}', path)
