@@ -2,7 +2,7 @@
 _base_ = './referformer_vswin-micro_synthetic-frames.py'
 
 train_dataloader = dict(dataset=dict(data_root='data/synthetic'))
-train_cfg = dict(max_iters=700, val_interval=700)
+train_cfg = dict(max_iters=700, val_interval=350)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100),
     dict(type='CosineAnnealingLR', by_epoch=False, begin=100, end=700, eta_min=2e-4),

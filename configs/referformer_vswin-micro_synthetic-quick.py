@@ -2,7 +2,7 @@
 _base_ = './referformer_vswin-micro_synthetic.py'
 
 train_dataloader = dict(dataset=dict(data_root='data/synthetic'))
-train_cfg = dict(max_iters=300, val_interval=300)
+train_cfg = dict(max_iters=300, val_interval=150)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=30),
     dict(type='CosineAnnealingLR', by_epoch=False, begin=30, end=300, eta_min=1e-5),
