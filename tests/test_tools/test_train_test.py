@@ -223,6 +223,21 @@ def test_show_dir_gets_all_drawn_predictions_or_none(trained, tmp_path, monkeypa
     assert (drawn.parent / 'notes.txt').read_text() == 'mine'
 
 
+def test_testing_needs_no_training_data(trained, monkeypatch):
+    """Hooks ask the Runner for its iteration, for which MMEngine would build the training."""
+    config, work_dir = trained
+    iterations = []
+    monkeypatch.setattr(
+        VisualizationHook,
+        'after_test_iter',
+        lambda self, runner, *_, **__: iterations.append(runner.iter),
+    )
+    missing = 'train_dataloader.dataset.type=DatasetThatIsNotHere'
+    options = ['experiment_name=without-training-data', missing]
+    test.main([str(config), str(work_dir / 'epoch_2.pth'), '--cfg-options', *options])
+    assert set(iterations) == {0}
+
+
 def test_device_that_is_not_there_is_named(tmp_path, capsys):
     config = write_config(tmp_path)
     assert 'cuda:99' in refused(capsys, train, config, '--device', 'cuda:99')
