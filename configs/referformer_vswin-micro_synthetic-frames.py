@@ -1,17 +1,26 @@
 # First stage, as in the paper: single frames, and only sentences that a single frame can answer.
 _base_ = './referformer_vswin-micro_synthetic.py'
 
-model = dict(criterion=dict(loss_mask=dict(weight=2.0), loss_dice=dict(weight=5.0)))
+model = dict(
+    backbone=dict(
+        init_cfg=dict(
+            type='Pretrained',
+            checkpoint='work_dirs/referformer_vswin-micro_synthetic-backbone/iter_2400.pth',
+            prefix='backbone.',
+        )
+    ),
+    criterion=dict(loss_mask=dict(weight=2.0), loss_dice=dict(weight=5.0)),
+)
 train_dataloader = dict(
     batch_size=16,
     dataset=dict(
         num_frames=1, kinds=('appearance', 'relation'), pipeline={{_base_.small_pipeline}}
     ),
 )
-train_cfg = dict(max_iters=4000, val_interval=2000)
+train_cfg = dict(max_iters=2000, val_interval=1000)
 optim_wrapper = dict(optimizer=dict(lr=2e-3))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100),
-    dict(type='CosineAnnealingLR', by_epoch=False, begin=100, end=4000, eta_min=1e-4),
+    dict(type='CosineAnnealingLR', by_epoch=False, begin=100, end=2500, eta_min=2e-4),
 ]
 load_from = None

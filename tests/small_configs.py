@@ -70,6 +70,8 @@ def _shrink_model(model: ConfigDict, folder: Path) -> None:
     else:
         model.backbone.update(embed_dim=8, depths=(1, 1, 2, 1), num_heads=(1, 1, 2, 2))
         model.backbone.window = (2, 3, 3) if model.backbone.type == 'VideoSwin' else 3
+    if model.type == 'BackbonePretraining':
+        return
     text = text_encoder_cfg(folder / 'tokenizer')
     model.text_encoder.update(tokenizer=text['tokenizer'])
     model.text_encoder.model = text['model']
@@ -105,9 +107,13 @@ def _shrink_loader(
 def _write_weights(config: Config, folder: Path) -> None:
     """Make the weights that a training starts from; class heads that start anew do not fit."""
     model = config.model
+    if model.type == 'BackbonePretraining':
+        return
     init_cfg = model.backbone.get('init_cfg')
     if init_cfg is not None:
         backbone = {key: value for key, value in model.backbone.items() if key != 'init_cfg'}
+        if 'prefix' in init_cfg:  # a checkpoint of its pre-training
+            backbone = {'type': 'BackbonePretraining', 'backbone': backbone, 'attributes': {}}
         save_weights(backbone, folder / init_cfg.checkpoint)
     if model.text_encoder.pretrained is not None:
         from transformers import AutoConfig, AutoModel

@@ -103,11 +103,14 @@ def test_frozen_parameters_stay_as_they_are(tiny_model):
 def test_every_name_in_a_config_is_known(path):
     config = Config.fromfile(path)
     for loader in (config[key] for key in config if key.endswith('_dataloader')):
+        if loader is None:
+            continue
         for dataset in datasets_of(loader):
             assert DATASETS.get(dataset.type)
             for step in dataset.pipeline:
                 build(dict(step), TRANSFORMS)
-    assert METRICS.get(config.test_evaluator.type)
+    if config.test_cfg is not None:
+        assert METRICS.get(config.test_evaluator.type)
 
 
 @pytest.mark.parametrize('path', [p for p in LEAVES if 'micro' not in p.stem], ids=lambda p: p.stem)

@@ -3,6 +3,7 @@ from .a2d_sentences import A2DSentences
 from .base import RVOSDataset
 from .jhmdb_sentences import JHMDBSentences
 from .mevis import MeViS
+from .object_attributes import ObjectAttributes
 from .ref_coco import RefCOCO
 from .ref_davis import RefDAVIS
 from .ref_youtube_vos import RefYouTubeVOS
@@ -11,6 +12,7 @@ __all__ = [
     'A2DSentences',
     'JHMDBSentences',
     'MeViS',
+    'ObjectAttributes',
     'RVOSDataset',
     'RefCOCO',
     'RefDAVIS',

@@ -1,5 +1,6 @@
 """The parts of ReferFormer, each in a file of its name."""
 
+from .backbone_pretraining import BackbonePretraining
 from .backbones import Swin, VideoSwin
 from .criterion import ReferFormerCriterion
 from .cross_modal_fpn import CrossModalFPN
@@ -15,6 +16,7 @@ from .text_encoder import RobertaTextEncoder
 from .vision_language import VisionLanguageFusion
 
 __all__ = [
+    'BackbonePretraining',
     'BoxGIoULoss',
     'BoxL1Loss',
     'ClipPreprocessor',

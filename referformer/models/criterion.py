@@ -29,6 +29,8 @@ class ReferFormerCriterion(BaseModule):
         loss_giou: Generalised IoU, all frames of the matched query.
         loss_mask: Focal loss, mean over the pixels of the clip.
         loss_dice: Dice loss over the clip.
+        mask_stride: At which masks are compared: 4, as predicted, or 1 or 2 with predictions
+            enlarged, which teaches the borders of objects of a few pixels at stride 4.
     """
 
     def __init__(
@@ -39,8 +41,12 @@ class ReferFormerCriterion(BaseModule):
         loss_giou: dict | BaseModule,
         loss_mask: dict | BaseModule,
         loss_dice: dict | BaseModule,
+        mask_stride: int = 4,
     ) -> None:
         super().__init__()
+        if mask_stride not in (1, 2, 4):
+            raise ValueError(f'mask_stride must be 1, 2 or 4, not {mask_stride}')
+        self.mask_stride = mask_stride
         self.matcher = build(matcher)
         self.loss_cls = build(loss_cls)
         self.loss_bbox = build(loss_bbox)
@@ -51,6 +57,8 @@ class ReferFormerCriterion(BaseModule):
     def forward(self, predictions: Predictions, targets: Targets) -> dict[str, Tensor]:
         """Weighted losses: ``loss_cls`` ... of the last layer, ``d0.loss_cls`` ... before it."""
         predictions = Predictions(*(x.float() for x in predictions))
+        if self.mask_stride < 4:
+            predictions = predictions._replace(masks=self._enlarge(predictions.masks))
         if predictions.logits.shape[-1] == 1:  # referred or not, whatever the category
             targets = targets._replace(labels=torch.zeros_like(targets.labels))
         query = self.matcher(predictions, targets)  # (D, B)
@@ -66,6 +74,16 @@ class ReferFormerCriterion(BaseModule):
             for layer in range(len(value) - 1):
                 losses[f'd{layer}.{name}'] = value[layer]
         return losses
+
+    def _enlarge(self, masks: Tensor) -> Tensor:
+        """Bilinear, as in prediction: (D, B, T, Q, h, w) -> the same at ``mask_stride``."""
+        big = F.interpolate(
+            masks.flatten(0, 2),
+            scale_factor=4 // self.mask_stride,
+            mode='bilinear',
+            align_corners=False,
+        )
+        return big.unflatten(0, masks.shape[:3])
 
     def _layer_losses(
         self, predictions: Predictions, targets: Targets, query: Tensor

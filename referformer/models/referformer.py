@@ -141,7 +141,7 @@ class ReferFormer(BaseModel):
 
     def loss(self, inputs: Tensor, data_samples: list[RVOSDataSample]) -> dict[str, Tensor]:
         """Losses of all decoder layers."""
-        targets = stack_targets(data_samples, inputs.shape[-2:])
+        targets = stack_targets(data_samples, inputs.shape[-2:], self.criterion.mask_stride)
         predictions = self(inputs, data_samples, mode='tensor')
         return self.criterion(predictions, targets)
 

@@ -15,16 +15,21 @@ class Targets(NamedTuple):
 
     labels: Tensor  # (B,)
     boxes: Tensor  # (B, T', 4), cxcywh in [0, 1] of the unpadded frame
-    masks: Tensor  # (B, T', h, w) bool, every fourth pixel of the padded input
+    masks: (
+        Tensor  # (B, T', h, w) bool, every n-th pixel of the padded input, n = 4 if nothing is said
+    )
     valid: Tensor  # (B, T') bool, True = visible
 
 
-def stack_targets(samples: Sequence[RVOSDataSample], size: tuple[int, int]) -> Targets:
+def stack_targets(
+    samples: Sequence[RVOSDataSample], size: tuple[int, int], mask_stride: int = 4
+) -> Targets:
     """Stack the ground truth of a batch.
 
     Args:
         samples: With ``gt_instances`` of one object each.
-        size: (H, W) of the padded input; masks are padded with background and sampled ``[2::4]``.
+        size: (H, W) of the padded input; masks are padded with background.
+        mask_stride: n: masks are sampled ``[n // 2 :: n]``.
 
     Raises:
         ValueError: A sample does not have exactly one referred object, or lacks masks of its
@@ -47,7 +52,8 @@ def stack_targets(samples: Sequence[RVOSDataSample], size: tuple[int, int]) -> T
         labels.append(gt.labels[0])
         boxes.append(gt.boxes[0])
         valid.append(gt.valid[0])
-        masks.append(F.pad(mask, (0, size[1] - w, 0, size[0] - h))[..., 2::4, 2::4])
+        padded = F.pad(mask, (0, size[1] - w, 0, size[0] - h))
+        masks.append(padded[..., mask_stride // 2 :: mask_stride, mask_stride // 2 :: mask_stride])
     return Targets(
         torch.stack(labels), torch.stack(boxes), torch.stack(masks), torch.stack(valid).bool()
     )

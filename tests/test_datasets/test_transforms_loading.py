@@ -23,7 +23,7 @@ from referformer.datasets.transforms.loading import (
     read_half_rgb,
     read_rgb,
 )
-from referformer.datasets.transforms.sampling import sample_local_global
+from referformer.datasets.transforms.sampling import sample_local_global, sample_successive
 
 
 @pytest.fixture
@@ -81,6 +81,23 @@ def test_a_short_video_repeats_all_its_frames_equally():
         inds = sample_local_global(1, 3, 13)
         rest = np.bincount(inds, minlength=3)
         assert rest.sum() == 13 and rest.min() >= 4  # one of each close frame, three of each, one
+
+
+@pytest.mark.parametrize('num_frames', [1, 3, 5])
+def test_successive_frames_hold_the_centre_at_any_place(num_frames):
+    np.random.seed(0)
+    for centre, starts in ((0, 1), (15, num_frames), (30, 1)):
+        drawn = {tuple(sample_successive(centre, 31, num_frames)) for _ in range(200)}
+        assert len(drawn) == starts
+        for inds in drawn:
+            assert (np.diff(inds) == 1).all() and inds[0] >= 0 and inds[-1] <= 30
+            assert centre in inds
+    assert sample_successive(1, 2, 4).tolist() == [0, 1, 1, 1]
+
+
+def test_successive_frames_of_a_training_item():
+    results = SampleFrames(4, mode='successive')({'frame_names': list('abcd'), 'centre': 2})
+    assert results['frame_inds'].tolist() == results['key_frames'].tolist() == [0, 1, 2, 3]
 
 
 def test_all_frames_are_sampled_in_testing():

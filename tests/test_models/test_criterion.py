@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from mmengine.registry import init_default_scope
 from model_fixtures import criterion_cfg
 from test_matcher import B, D, Q, T, random_case
@@ -70,7 +71,7 @@ def test_masks_of_unmatched_queries_get_no_gradient(criterion):
     sum(criterion(predictions, targets).values()).backward()
     query = criterion.matcher(predictions, targets)
     touched = predictions.masks.grad.flatten(-2).abs().sum((-1, 2)) > 0  # (D, B, Q)
-    assert torch.equal(touched, torch.nn.functional.one_hot(query, Q).bool())
+    assert torch.equal(touched, F.one_hot(query, Q).bool())
 
 
 def test_a_batch_without_a_visible_frame_is_divided_by_one(criterion):
@@ -94,3 +95,21 @@ def test_losses_of_half_precision_are_computed_in_full_precision(criterion):
     losses = criterion(half, targets)
     full = criterion(Predictions(*(x.float() for x in half)), targets)
     assert all(v.dtype == torch.float32 and torch.equal(v, full[k]) for k, v in losses.items())
+
+
+def test_a_finer_stride_compares_enlarged_masks_with_finer_truth(criterion):
+    predictions, targets = random_case(K=1)
+    truth = torch.rand(*targets.masks.shape[:2], 14, 16) < 0.4
+    fine = MODELS.build({**criterion_cfg(), 'mask_stride': 2})
+    big = F.interpolate(predictions.masks.flatten(0, 2), scale_factor=2, mode='bilinear')
+    big = predictions._replace(masks=big.view(*predictions.masks.shape[:4], 14, 16))
+    targets = targets._replace(masks=truth)
+    expected, losses = criterion(big, targets), fine(predictions, targets)
+    assert losses.keys() == expected.keys()
+    for name, value in losses.items():
+        torch.testing.assert_close(value, expected[name])
+
+
+def test_a_stride_that_masks_cannot_have_is_refused():
+    with pytest.raises(ValueError, match='mask_stride must be 1, 2 or 4, not 3'):
+        MODELS.build({**criterion_cfg(), 'mask_stride': 3})

@@ -6,6 +6,7 @@ from mmengine.registry import init_default_scope
 
 from referformer.models.backbones import Swin, VideoSwin
 from referformer.models.backbones.swin import (
+    ConvMerging,
     PatchMerging,
     WindowAttention,
     _merge,
@@ -125,6 +126,44 @@ def test_a_small_map_is_one_window_in_the_video_form_only():
     assert video._window((3, 5, 9)) == ((3, 5, 7), (0, 0, 3))
     assert video._window((8, 8, 7)) == ((8, 7, 7), (0, 3, 0))
     assert image._window((1, 5, 9)) == ((1, 7, 7), (0, 3, 3))
+
+
+def test_patches_of_several_frames_see_exactly_their_neighbours():
+    model = randomise(VideoSwin(window=(1, 3, 3), patch_frames=3, **SMALL))  # time only in patches
+    x = clip(1, 6)
+    changed = x.clone()
+    changed[:, 3] += 1
+    for a, b in zip(model(x), model(changed)):
+        same = [torch.equal(a[t], b[t]) for t in range(6)]
+        assert same == [True, True, False, False, False, True]
+
+
+def test_the_ends_of_a_clip_are_repeated():
+    model = VideoSwin(patch_frames=5, **SMALL)
+    x = torch.arange(3.0).view(1, 3, 1, 1, 1).expand(1, 3, 3, 4, 4)  # frame t is all t
+    seen = model._with_neighbours(x)[0, :, ::3, 0, 0]
+    assert seen.tolist() == [[0, 0, 0, 1, 2], [0, 0, 1, 2, 2], [0, 1, 2, 2, 2]]
+
+
+def test_a_patch_needs_a_frame_in_its_middle():
+    with pytest.raises(ValueError, match='patch_frames must be odd, not 2'):
+        VideoSwin(patch_frames=2, **SMALL)
+
+
+def test_convolutions_give_maps_of_the_same_sizes():
+    options = dict(SMALL, depths=(0, 1, 1, 1), window=(2, 3, 3))
+    plain, convolved = VideoSwin(**options), VideoSwin(conv_channels=8, **options)
+    assert all(isinstance(merge, ConvMerging) for merge in convolved.downsamples)
+    x = clip(1, 2, 90, 150)
+    assert [m.shape for m in convolved(x)] == [m.shape for m in plain(x)]
+
+
+def test_merging_by_convolution_keeps_frames_apart():
+    merge = randomise(ConvMerging(8))
+    x = torch.randn(2, 3, 5, 6, 8)
+    together = merge(x)
+    assert together.shape == (2, 3, 3, 3, 16)
+    torch.testing.assert_close(together[1, 2], merge(x[1:, 2:])[0, 0], **EXACT)
 
 
 @pytest.mark.parametrize('make', [Swin, VideoSwin])

@@ -2,21 +2,20 @@
 data_root = 'data/synthetic'
 
 load_pipeline = [
-    dict(type='SampleFrames'),
+    dict(type='SampleFrames', mode='successive'),  # motion is the same in any part of a video
     dict(type='LoadFrames'),
     dict(type='LoadMasks'),
     dict(type='RandomFlip', prob=0.5),
 ]
 pack_pipeline = [dict(type='FilterVisible'), dict(type='PackClip')]
-# 96x160 -> 48x80: a quarter of the work, for the first stages.
-small_pipeline = [*load_pipeline, dict(type='Resize', shorter=48), *pack_pipeline]
-# 96x160 -> 72x120: nearly half the work, J up to 0.9.
-train_pipeline = [*load_pipeline, dict(type='Resize', shorter=72), *pack_pipeline]
+# 96x160 -> 72x120: half the work, for the first stages.
+small_pipeline = [*load_pipeline, dict(type='Resize', shorter=72), *pack_pipeline]
+train_pipeline = [*load_pipeline, dict(type='Resize', shorter=96), *pack_pipeline]
 test_pipeline = [
     dict(type='SampleFrames', mode='all'),
     dict(type='LoadFrames', keep_last=True),
     dict(type='LoadMasks', with_control=True, keep_last=True),
-    dict(type='Resize', shorter=72, resize_masks=False),
+    dict(type='Resize', shorter=96, resize_masks=False),
     dict(type='PackClip'),
 ]
 train_dataloader = dict(
@@ -27,7 +26,7 @@ train_dataloader = dict(
         type='RefYouTubeVOS',
         data_root=data_root,
         split='train',
-        num_frames=4,
+        num_frames=5,
         classes='meta',
         pipeline=train_pipeline,
     ),

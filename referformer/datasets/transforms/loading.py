@@ -90,11 +90,11 @@ class FrameFiles:
 
 @TRANSFORMS.register_module()
 class LoadMasks:
-    """Read the masks of the referred object on the annotated frames.
+    """Read the masks of the referred object, or of a list of objects, on the annotated frames.
 
     Adds ``masks (N, T', H0, W0)`` bool, ``boxes (N, T', 4)`` float32 xyxy px (see
-    :func:`boxes_of_masks`) and ``valid (N, T')`` bool, N = 1. Items without ground truth
-    (``mask_dir`` None) pass as they are.
+    :func:`boxes_of_masks`) and ``valid (N, T')`` bool, N the objects of ``obj_id``. Items without
+    ground truth (``mask_dir`` None) pass as they are.
 
     Args:
         with_control: Add ``control_masks (1, T', H0, W0)``, those of ``control_obj_id``, where
@@ -124,7 +124,7 @@ class LoadMasks:
                 f'{results["img_dir"]} has {tuple(results["ori_shape"])}. '
                 'Masks must have the size of their frames.'
             )
-        results['masks'] = (maps == results['obj_id'])[None]
+        results['masks'] = maps == np.reshape(results['obj_id'], (-1, 1, 1, 1))
         results['boxes'], results['valid'] = boxes_of_masks(results['masks'])
         if not results['valid'].any():
             _require_object(results)
@@ -204,7 +204,7 @@ def _require_object(results: dict) -> None:
     found: set[int] = set()
     for path in _mask_paths(results, range(len(results['frame_names']))):
         found.update(np.unique(read_index_map(path)).tolist())
-        if results['obj_id'] in found:
+        if found.intersection(np.atleast_1d(results['obj_id']).tolist()):
             return
     raise ValueError(
         f'{results["mask_dir"]}: no mask has the object {results["obj_id"]} of the expression '

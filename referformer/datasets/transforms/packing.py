@@ -17,8 +17,9 @@ class PackClip:
 
     Meta: ``text, kind, video_id, exp_id, obj_id, frame_names`` (of the T' annotated frames),
     ``key_frames``, ``ori_shape``, ``img_shape``, ``scale_factor`` (x, y).
-    ``gt_instances``, where masks were loaded: ``labels (N,)``, ``boxes (N, T', 4)`` cxcywh in [0,
-    1], ``masks (N, T', h, w)`` bool, ``valid (N, T')`` bool.
+    ``gt_instances``, where masks were loaded: ``labels (N,)``, or (N, A) where the item has so
+    many, ``boxes (N, T', 4)`` cxcywh in [0, 1], ``masks (N, T', h, w)`` bool, ``valid (N, T')``
+    bool.
     ``gt_control``, where control masks were loaded: ``masks (1, T', H0, W0)``.
     """
 
@@ -46,8 +47,9 @@ class PackClip:
 def _pack_instances(results: dict) -> InstanceData:
     height, width = results['img_shape']
     boxes = xyxy_to_cxcywh(_tensor(results['boxes']))
+    labels = torch.as_tensor(results['label'], dtype=torch.int64)
     return InstanceData(
-        labels=torch.full((len(boxes),), results['label'], dtype=torch.int64),
+        labels=labels if labels.dim() else labels.expand(len(boxes)),
         boxes=boxes / boxes.new_tensor([width, height, width, height]),
         masks=_tensor(results['masks']),
         valid=_tensor(results['valid']),

@@ -6,7 +6,7 @@ import numpy as np
 
 from referformer.registry import TRANSFORMS
 
-_MODES = ('local_global', 'centred', 'all')
+_MODES = ('local_global', 'successive', 'centred', 'all')
 
 
 @TRANSFORMS.register_module()
@@ -21,10 +21,11 @@ class SampleFrames:
     Args:
         num_frames: T, in all modes but 'all'; by default the item's, which is the dataset's.
         mode: 'local_global' (training): the item's own frame, close ones before and after, and
-            others from anywhere in the video, see :func:`sample_local_global`. 'centred' (testing
-            on single frames): ``key_frame`` and its neighbours, see :func:`sample_centred`. 'all'
-            (testing): the whole video, in an order of its own where the item's ``frame_order`` is
-            'shuffled'.
+            others from anywhere in the video, see :func:`sample_local_global`. 'successive'
+            (training on motion): frames next to each other, the item's own among them, see
+            :func:`sample_successive`. 'centred' (testing on single frames): ``key_frame`` and its
+            neighbours, see :func:`sample_centred`. 'all' (testing): the whole video, in an order of
+            its own where the item's ``frame_order`` is 'shuffled'.
     """
 
     def __init__(self, num_frames: int | None = None, mode: str = 'local_global') -> None:
@@ -60,12 +61,11 @@ class SampleFrames:
             )
         if 'centre' not in results:
             raise ValueError(
-                "the mode 'local_global' needs training items; use mode='all' for testing, or "
+                f"the mode {self.mode!r} needs training items; use mode='all' for testing, or "
                 "mode='centred' where one frame is annotated"
             )
-        return sample_local_global(
-            results['centre'], length, self.num_frames or results['num_frames']
-        )
+        sample = sample_successive if self.mode == 'successive' else sample_local_global
+        return sample(results['centre'], length, self.num_frames or results['num_frames'])
 
 
 def sample_local_global(centre: int, length: int, num_frames: int, reach: int = 3) -> np.ndarray:
@@ -98,6 +98,24 @@ def sample_local_global(centre: int, length: int, num_frames: int, reach: int = 
         drawn = np.random.choice(pool, remainder, replace=False)
         chosen = np.concatenate([chosen, np.tile(pool, times), drawn])
     return np.sort(chosen)
+
+
+def sample_successive(centre: int, length: int, num_frames: int) -> np.ndarray:
+    """Frames next to each other, with a given one at any place among them; in a video that is too
+    short the last frame is repeated.
+
+    Args:
+        centre: Index of the frame, in [0, length).
+        length: Number of frames of the video.
+        num_frames: T.
+
+    Returns:
+        Sorted indices, (T,).
+    """
+    first = max(centre - num_frames + 1, 0)
+    last = max(min(centre, length - num_frames), first)
+    start = np.random.randint(first, last + 1)
+    return np.arange(start, start + num_frames).clip(0, length - 1)
 
 
 def shuffled_frames(video_id: str, length: int) -> np.ndarray:

@@ -124,6 +124,25 @@ class PatchMerging(nn.Module):
         return self.reduction(self.norm(torch.cat(parts, -1)))
 
 
+class ConvMerging(nn.Sequential):
+    """Halve height and width: two 3x3 convolutions, each with GroupNorm and ReLU."""
+
+    def __init__(self, dim: int, num_groups: int = 8) -> None:
+        super().__init__(
+            nn.Conv2d(dim, 2 * dim, 3, stride=2, padding=1, bias=False),
+            nn.GroupNorm(num_groups, 2 * dim),
+            nn.ReLU(),
+            nn.Conv2d(2 * dim, 2 * dim, 3, padding=1, bias=False),
+            nn.GroupNorm(num_groups, 2 * dim),
+            nn.ReLU(),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, h, w, C) -> (B, T, ceil(h/2), ceil(w/2), 2C)."""
+        maps = super().forward(x.flatten(0, 1).permute(0, 3, 1, 2))
+        return maps.permute(0, 2, 3, 1).unflatten(0, x.shape[:2])
+
+
 @MODELS.register_module()
 class VideoSwin(BaseModule):
     """Video Swin with patch (1, 4, 4): time is kept.
@@ -135,6 +154,13 @@ class VideoSwin(BaseModule):
         window: Frames, height and width of a window; every second block is shifted by half of it.
         mlp_ratio: Width of the MLP over C.
         drop_path: Stochastic depth of the last block, rising linearly from 0.
+        patch_frames: Frames a patch is embedded from, an odd number: itself and its neighbours
+            (repeated at the ends of a clip), so that the first layer sees motion. 1: itself alone,
+            as in the paper.
+        conv_channels: Not 0: patches are embedded by two 3x3 convolutions of stride 2, with so many
+            channels between them, and merged by convolutions too. For training from scratch:
+            shapes and motions are learned many times sooner (compare Xiao et al. 2021, "Early
+            convolutions help Transformers see better"). 0: as in the paper.
         out_norms: LayerNorm on each output map (the image form has them).
         shrink_window: Take a dimension not larger than the window whole (the video form), else pad
             it.
@@ -151,6 +177,8 @@ class VideoSwin(BaseModule):
         window: Size = (8, 7, 7),
         mlp_ratio: float = 4.0,
         drop_path: float = 0.2,
+        patch_frames: int = 1,
+        conv_channels: int = 0,
         out_norms: bool = False,
         shrink_window: bool = True,
         with_cp: bool = False,
@@ -161,7 +189,17 @@ class VideoSwin(BaseModule):
         self.shrink_window = shrink_window
         self.with_cp = with_cp
         self.out_channels = [embed_dim * 2**i for i in range(len(depths))]
-        self.patch_embed = nn.Conv2d(3, embed_dim, 4, stride=4)
+        if patch_frames % 2 != 1:
+            raise ValueError(f'patch_frames must be odd, not {patch_frames}')
+        self.patch_frames = patch_frames
+        if conv_channels:
+            self.patch_embed = nn.Sequential(
+                nn.Conv2d(3 * patch_frames, conv_channels, 3, stride=2, padding=1),
+                nn.GELU(),
+                nn.Conv2d(conv_channels, embed_dim, 3, stride=2, padding=1),
+            )
+        else:
+            self.patch_embed = nn.Conv2d(3 * patch_frames, embed_dim, 4, stride=4)
         self.patch_norm = nn.LayerNorm(embed_dim)
         last = max(sum(depths) - 1, 1)
         rates = iter([drop_path * i / last for i in range(sum(depths))])
@@ -171,7 +209,8 @@ class VideoSwin(BaseModule):
             )
             for dim, depth, heads in zip(self.out_channels, depths, num_heads)
         )
-        self.downsamples = nn.ModuleList(PatchMerging(dim) for dim in self.out_channels[:-1])
+        merging = ConvMerging if conv_channels else PatchMerging
+        self.downsamples = nn.ModuleList(merging(dim) for dim in self.out_channels[:-1])
         norm = nn.LayerNorm if out_norms else nn.Identity
         self.out_norms = nn.ModuleList(norm(dim) for dim in self.out_channels)
 
@@ -191,7 +230,7 @@ class VideoSwin(BaseModule):
         if x.dim() == 4:
             x = x[:, None]
         B, T = x.shape[:2]
-        x = x.flatten(0, 1)
+        x = self._with_neighbours(x).flatten(0, 1)
         x = self.patch_embed(F.pad(x, (0, -x.shape[-1] % 4, 0, -x.shape[-2] % 4)))
         x = self.patch_norm(x.permute(0, 2, 3, 1)).unflatten(0, (B, T))
         maps = []
@@ -207,6 +246,13 @@ class VideoSwin(BaseModule):
                     x = block(*args)
             maps.append(norm(x).flatten(0, 1).permute(0, 3, 1, 2).contiguous())
         return maps
+
+    def _with_neighbours(self, x: Tensor) -> Tensor:
+        """(B, T, 3, H, W) -> (B, T, 3 * patch_frames, H, W)."""
+        reach = self.patch_frames // 2
+        last = x.shape[1] - 1
+        times = torch.arange(last + 1, device=x.device)
+        return torch.cat([x[:, (times + d).clamp(0, last)] for d in range(-reach, reach + 1)], 2)
 
     def _window(self, size: Sequence[int]) -> tuple[Size, Size]:
         """Window and shift for a map."""
