@@ -10,7 +10,7 @@ _base_ = [
 train_dataloader = dict(dataset=dict(data_root='data/synthetic-large'))
 # Mask losses are divided by the number of frames, box losses are not: 5 frames, 5 times the weight.
 model = dict(criterion=dict(loss_mask=dict(weight=10.0), loss_dice=dict(weight=25.0)))
-train_cfg = dict(max_iters=2600, val_interval=1300)
+train_cfg = dict(max_iters=2200, val_interval=1100)
 optim_wrapper = dict(
     optimizer=dict(lr=7e-4),
     # Muon's steps are large: at the full rate the backbone forgets motion on single frames.
@@ -18,6 +18,6 @@ optim_wrapper = dict(
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=50),
-    dict(type='CosineAnnealingLR', by_epoch=False, begin=50, end=2600, eta_min=1e-5),
+    dict(type='CosineAnnealingLR', by_epoch=False, begin=50, end=2200, eta_min=1e-5),
 ]
 load_from = 'work_dirs/referformer_vswin-micro_synthetic-clips/iter_1500.pth'
