@@ -10,7 +10,7 @@ _base_ = [
 train_dataloader = dict(dataset=dict(data_root='data/synthetic-large'))
 # Mask losses are divided by the number of frames, box losses are not: 5 frames, 5 times the weight.
 model = dict(criterion=dict(loss_mask=dict(weight=10.0), loss_dice=dict(weight=25.0)))
-train_cfg = dict(max_iters=2200, val_interval=1100)
+train_cfg = dict(max_iters=2200, val_interval=2200)
 optim_wrapper = dict(
     optimizer=dict(lr=7e-4),
     # Muon's steps are large: at the full rate the backbone forgets motion on single frames.

@@ -70,7 +70,7 @@ load_from = None
 model = dict(
     data_preprocessor=dict(train_divisor=32),
     text_encoder=dict(tokenizer='{data}/tokenizer'),
-    criterion=dict(loss_mask=dict(weight=2.0), loss_dice=dict(weight=5.0)),
+    criterion=dict(mask_stride=4, loss_mask=dict(weight=2.0), loss_dice=dict(weight=5.0)),
 )
 resize = dict(type='RandomResize', scales=[57, 64, 70, 78, 83, 89, 96, 102], max_size=128)
 crop = dict(type='RandomCrop', min_size=76, max_size=120, shorter=[80, 100, 120])

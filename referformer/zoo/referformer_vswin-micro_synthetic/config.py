@@ -18,9 +18,10 @@ env_cfg = dict(
     cudnn_benchmark=False,
     dist_cfg=dict(backend='nccl'),
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0))
+launcher = 'pytorch'
 load_from = None
 load_pipeline = [
-    dict(type='SampleFrames'),
+    dict(mode='successive', type='SampleFrames'),
     dict(type='LoadFrames'),
     dict(type='LoadMasks'),
     dict(prob=0.5, type='RandomFlip'),
@@ -29,32 +30,35 @@ log_level = 'INFO'
 log_processor = dict(by_epoch=False, type='LogProcessor', window_size=50)
 model = dict(
     backbone=dict(
+        conv_channels=32,
         depths=(
+            0,
             1,
             1,
-            2,
             1,
         ),
         drop_path=0.0,
         embed_dim=24,
         num_heads=(
-            1,
-            2,
+            4,
             4,
             8,
+            8,
         ),
+        patch_frames=5,
         type='VideoSwin',
         window=(
-            8,
-            7,
-            7,
+            5,
+            6,
+            6,
         )),
     criterion=dict(
         loss_bbox=dict(type='BoxL1Loss', weight=5.0),
         loss_cls=dict(type='FocalLoss', weight=2.0),
-        loss_dice=dict(type='DiceLoss', weight=20.0),
+        loss_dice=dict(type='DiceLoss', weight=25.0),
         loss_giou=dict(type='BoxGIoULoss', weight=2.0),
-        loss_mask=dict(type='FocalLoss', weight=8.0),
+        loss_mask=dict(type='FocalLoss', weight=10.0),
+        mask_stride=1,
         matcher=dict(
             class_weight=2.0,
             dice_weight=5.0,
@@ -99,7 +103,7 @@ model = dict(
         ),
         type='CrossModalFPN'),
     projection=dict(num_groups=8, type='VisualProjection'),
-    test_cfg=dict(keep='best', resize='probabilities', threshold=0.5),
+    test_cfg=dict(keep='best', resize='logits', threshold=0.5),
     text_encoder=dict(
         dropout=0.0,
         frozen=False,
@@ -131,9 +135,15 @@ model = dict(
         type='DeformableTransformer',
         with_box_refine=True),
     type='ReferFormer')
+model_wrapper_cfg = dict(
+    broadcast_buffers=False,
+    device_ids=None,
+    find_unused_parameters=False,
+    type='MMDistributedDataParallel')
 optim_wrapper = dict(
     clip_grad=dict(max_norm=1.0, norm_type=2),
-    optimizer=dict(lr=0.0005, type='MuonAdamW', weight_decay=0.0005),
+    optimizer=dict(lr=0.0007, type='MuonAdamW', weight_decay=0.0005),
+    paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=0.1))),
     type='OptimWrapper')
 pack_pipeline = [
     dict(type='FilterVisible'),
@@ -144,18 +154,18 @@ param_scheduler = [
     dict(
         begin=50,
         by_epoch=False,
-        end=3500,
+        end=2200,
         eta_min=1e-05,
         type='CosineAnnealingLR'),
 ]
 randomness = dict(seed=42)
 resume = False
 small_pipeline = [
-    dict(type='SampleFrames'),
+    dict(mode='successive', type='SampleFrames'),
     dict(type='LoadFrames'),
     dict(type='LoadMasks'),
     dict(prob=0.5, type='RandomFlip'),
-    dict(shorter=48, type='Resize'),
+    dict(shorter=72, type='Resize'),
     dict(type='FilterVisible'),
     dict(type='PackClip'),
 ]
@@ -171,7 +181,7 @@ test_dataloader = dict(
             dict(mode='all', type='SampleFrames'),
             dict(keep_last=True, type='LoadFrames'),
             dict(keep_last=True, type='LoadMasks', with_control=True),
-            dict(resize_masks=False, shorter=72, type='Resize'),
+            dict(resize_masks=False, shorter=96, type='Resize'),
             dict(type='PackClip'),
         ],
         shuffled_kinds=('motion', ),
@@ -185,22 +195,22 @@ test_pipeline = [
     dict(mode='all', type='SampleFrames'),
     dict(keep_last=True, type='LoadFrames'),
     dict(keep_last=True, type='LoadMasks', with_control=True),
-    dict(resize_masks=False, shorter=72, type='Resize'),
+    dict(resize_masks=False, shorter=96, type='Resize'),
     dict(type='PackClip'),
 ]
-train_cfg = dict(max_iters=3500, type='IterBasedTrainLoop', val_interval=1750)
+train_cfg = dict(max_iters=2200, type='IterBasedTrainLoop', val_interval=2200)
 train_dataloader = dict(
-    batch_size=4,
+    batch_size=2,
     dataset=dict(
         classes='meta',
         data_root='data/synthetic-large',
-        num_frames=4,
+        num_frames=5,
         pipeline=[
-            dict(type='SampleFrames'),
+            dict(mode='successive', type='SampleFrames'),
             dict(type='LoadFrames'),
             dict(type='LoadMasks'),
             dict(prob=0.5, type='RandomFlip'),
-            dict(shorter=72, type='Resize'),
+            dict(shorter=96, type='Resize'),
             dict(type='FilterVisible'),
             dict(type='PackClip'),
         ],
@@ -209,11 +219,11 @@ train_dataloader = dict(
     num_workers=1,
     sampler=dict(shuffle=True, type='DefaultSampler'))
 train_pipeline = [
-    dict(type='SampleFrames'),
+    dict(mode='successive', type='SampleFrames'),
     dict(type='LoadFrames'),
     dict(type='LoadMasks'),
     dict(prob=0.5, type='RandomFlip'),
-    dict(shorter=72, type='Resize'),
+    dict(shorter=96, type='Resize'),
     dict(type='FilterVisible'),
     dict(type='PackClip'),
 ]
@@ -230,7 +240,7 @@ val_dataloader = dict(
             dict(mode='all', type='SampleFrames'),
             dict(keep_last=True, type='LoadFrames'),
             dict(keep_last=True, type='LoadMasks', with_control=True),
-            dict(resize_masks=False, shorter=72, type='Resize'),
+            dict(resize_masks=False, shorter=96, type='Resize'),
             dict(type='PackClip'),
         ],
         split='valid',
@@ -247,7 +257,7 @@ valid = dict(
         dict(mode='all', type='SampleFrames'),
         dict(keep_last=True, type='LoadFrames'),
         dict(keep_last=True, type='LoadMasks', with_control=True),
-        dict(resize_masks=False, shorter=72, type='Resize'),
+        dict(resize_masks=False, shorter=96, type='Resize'),
         dict(type='PackClip'),
     ],
     split='valid',
