@@ -197,6 +197,7 @@ def test_truncated_frame_met_by_a_worker_is_named_in_one_line(refused, tool):
         options=[
             f'{tool}_dataloader.num_workers=1',
             'train_dataloader.batch_size=8',
+            'train_dataloader.dataset.max_broken=0',
         ],
     )
     assert len(error.splitlines()) == 1
