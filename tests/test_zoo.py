@@ -77,17 +77,17 @@ def test_the_shipped_model_listens(inferencer, tmp_path):
 def test_the_shipped_model_watches(inferencer, tmp_path):
     """Sentences about motion mean less where the frames are in random order."""
     in_order, shuffled = [], []
-    for seed in range(6):
-        video = make_video((2026, seed), 'valid', num_frames=16)
+    videos = [make_video((2026, seed), 'valid', num_frames=16) for seed in range(8)]
+    for number, video in enumerate(video for video in videos if sentences_about(video, 'motion')):
         sentences = sentences_about(video, 'motion')
-        order = np.random.default_rng(seed).permutation(16)
-        for frames, scores in ((np.arange(16), in_order), (order, shuffled)):
-            folder = tmp_path / f'{seed}-{len(in_order)}-{len(shuffled)}'
+        order = np.random.default_rng(number).permutation(16)
+        for name, frames, scores in (('a', np.arange(16), in_order), ('b', order, shuffled)):
             texts = [e.text for e in sentences]
-            found = find(inferencer, video.frames[frames], texts, folder)
+            found = find(inferencer, video.frames[frames], texts, tmp_path / f'{number}{name}')
             truth = [video.ids[frames] == e.obj_id for e in sentences]
             scores += [_iou(masks, mask) for masks, mask in zip(found, truth)]
-    assert np.mean(in_order) > np.mean(shuffled) + 0.1
+    assert len(in_order) == len(shuffled) > 10
+    assert np.mean(in_order) > np.mean(shuffled) + 0.2
 
 
 def test_the_package_brings_the_files(tmp_path):
