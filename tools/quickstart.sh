@@ -144,10 +144,10 @@ stage video 'A held-out video as a file' \
 stage infer 'Sentences on that video' \
   "$(key_of tools/infer.py "$RUN/example.mp4") $code_key" "$RUN/infer" run_step_live infer
 
-stage frames 'Training from scratch, 1: single frames (about 3 minutes on 2 cores)' \
+stage frames 'Training from scratch, 1: single frames (about 4 minutes on 2 cores)' \
   "$(key_of tools/train.py) $code_key" "$RUN/frames" \
   run_step_brief "$PY" tools/train.py "$FRAMES_CONFIG" --work-dir "$RUN/frames"
-stage clips 'Training from scratch, 2: clips (about 2 minutes on 2 cores)' \
+stage clips 'Training from scratch, 2: clips (about 3 minutes on 2 cores)' \
   "$(key_of tools/train.py) $code_key $(key_of "$(last_checkpoint frames)")" "$RUN/clips" \
   run_step_brief "$PY" tools/train.py "$CONFIG" --work-dir "$RUN/clips" \
   --cfg-options load_from="$(last_checkpoint frames)"

@@ -15,9 +15,7 @@ class Targets(NamedTuple):
 
     labels: Tensor  # (B,)
     boxes: Tensor  # (B, T', 4), cxcywh in [0, 1] of the unpadded frame
-    masks: (
-        Tensor  # (B, T', h, w) bool, every n-th pixel of the padded input, n = 4 if nothing is said
-    )
+    masks: Tensor  # (B, T', h, w) bool, every ``mask_stride``-th pixel of the padded input
     valid: Tensor  # (B, T') bool, True = visible
 
 
@@ -29,12 +27,13 @@ def stack_targets(
     Args:
         samples: With ``gt_instances`` of one object each.
         size: (H, W) of the padded input; masks are padded with background.
-        mask_stride: n: masks are sampled ``[n // 2 :: n]``.
+        mask_stride: n; masks are sampled ``[n // 2 :: n]``.
 
     Raises:
         ValueError: A sample does not have exactly one referred object, or lacks masks of its
         input's size.
     """
+    sampled = slice(mask_stride // 2, None, mask_stride)
     labels, boxes, masks, valid = [], [], [], []
     for sample in samples:
         gt = sample.gt_instances
@@ -52,8 +51,7 @@ def stack_targets(
         labels.append(gt.labels[0])
         boxes.append(gt.boxes[0])
         valid.append(gt.valid[0])
-        padded = F.pad(mask, (0, size[1] - w, 0, size[0] - h))
-        masks.append(padded[..., mask_stride // 2 :: mask_stride, mask_stride // 2 :: mask_stride])
+        masks.append(F.pad(mask, (0, size[1] - w, 0, size[0] - h))[..., sampled, sampled])
     return Targets(
         torch.stack(labels), torch.stack(boxes), torch.stack(masks), torch.stack(valid).bool()
     )

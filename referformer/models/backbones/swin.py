@@ -249,6 +249,8 @@ class VideoSwin(BaseModule):
 
     def _with_neighbours(self, x: Tensor) -> Tensor:
         """(B, T, 3, H, W) -> (B, T, 3 * patch_frames, H, W)."""
+        if self.patch_frames == 1:
+            return x
         reach = self.patch_frames // 2
         last = x.shape[1] - 1
         times = torch.arange(last + 1, device=x.device)
