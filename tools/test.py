@@ -36,7 +36,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         'checkpoint', nargs='?', help='.pth or .safetensors (default: that of the named model)'
     )
-    parser.add_argument('--work-dir', help='for logs; default work_dirs/<config name>')
+    parser.add_argument('--work-dir', help='for logs; default work_dirs/<config name>/test')
     parser.add_argument('--out', metavar='FILE.json', help='write the metrics there')
     parser.add_argument(
         '--show-dir',
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Check what can be checked, then test and report."""
     args = parse_args(argv)
     choose_device(args.device)
-    cfg = load_config(args.config, args.cfg_options, args.work_dir)
+    cfg = load_config(args.config, args.cfg_options, args.work_dir, 'test')
     if cfg.get('test_cfg') is None or cfg.get('test_dataloader') is None:
         raise ValueError(f'{args.config} has no test_cfg and test_dataloader: nothing to test')
     check_outputs(args.out, args.show_dir, args.overwrite)

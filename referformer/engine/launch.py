@@ -35,7 +35,10 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def load_config(
-    path: str | Path, options: dict | None = None, work_dir: str | None = None
+    path: str | Path,
+    options: dict | None = None,
+    work_dir: str | None = None,
+    subfolder: str = '',
 ) -> Config:
     """Read a config file, apply ``--cfg-options``, and settle the folder for logs and checkpoints.
 
@@ -43,6 +46,8 @@ def load_config(
         path: A Python config, or the name of a model that comes with the package.
         options: Overrides by dotted key.
         work_dir: Wins over the config's ``work_dir``; default ``./work_dirs/<name of the config>``.
+        subfolder: Of the config's or the default folder. MMEngine writes the config as it runs to
+            the work dir, and a test must not replace that of the training.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -50,7 +55,8 @@ def load_config(
         OSError: Nothing can be written to the folder.
     """
     cfg = read_config(path, options)
-    cfg.work_dir = work_dir or cfg.get('work_dir') or str(Path('work_dirs') / Path(path).stem)
+    default = Path(cfg.get('work_dir') or Path('work_dirs', Path(path).stem), subfolder)
+    cfg.work_dir = work_dir or str(default)
     check_folder(cfg.work_dir)
     return cfg
 

@@ -68,6 +68,17 @@ def test_train_then_test_writes_what_it_measured(trained, tmp_path, capsys):
     assert row == ['toy/mean', f'{result["metrics"]["toy/mean"]:.4f}']
 
 
+def test_testing_leaves_the_training_as_it_is(trained):
+    config, work_dir = trained
+    before = {path: path.read_bytes() for path in work_dir.glob('*.py')}
+    losses = plot_curve.read_log(work_dir)
+    assert before
+    test.main([str(config), str(work_dir / 'epoch_2.pth')])
+    assert {path: path.read_bytes() for path in work_dir.glob('*.py')} == before
+    assert plot_curve.read_log(work_dir) == losses
+    assert list((work_dir / 'test').glob('*/*.log'))
+
+
 def test_test_loads_the_weights_it_is_given(trained, tmp_path):
     config, work_dir = trained
     checkpoint = read_checkpoint(work_dir / 'epoch_2.pth')
