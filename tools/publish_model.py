@@ -6,6 +6,7 @@ there for the log and the curve.
 """
 
 import argparse
+import json
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from mmengine.registry import init_default_scope
 
 from referformer.cli import user_errors
 from referformer.engine.checkpoint import check_keys, read_checkpoint, state_dict_of
+from referformer.engine.training_log import logs_of, read_rows
 from referformer.registry import MODELS
 
 _PLOT = Path(__file__).parent / 'analysis_tools' / 'plot_curve.py'
@@ -46,6 +48,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.out.exists() and not args.overwrite:
         raise FileExistsError(f'{args.out} is already there; name another, or add --overwrite')
     config, checkpoint = find_training(args.work_dirs[-1])
+    if 'text_encoder' not in config.model:
+        raise ValueError(
+            f'{config.filename} trains a {config.model.type}, which reads no sentences: '
+            'the last WORK_DIR must be that of a whole model'
+        )
+    logs = [log for work_dir in args.work_dirs for log in logs_of(work_dir)]
     weights = state_dict_of(read_checkpoint(checkpoint), checkpoint)
     tokenizer = Path(config.model.text_encoder.tokenizer)
     if not tokenizer.is_dir():
@@ -60,7 +68,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         tensors = {name: value.contiguous() for name, value in weights.items()}
         (made / 'model.safetensors').write_bytes(safetensors.torch.save(tensors))
         write_config(config, made / 'config.py')
-        write_log(args.work_dirs, made / 'log.jsonl')
+        rows = (row for log in logs for row in read_rows(log))
+        (made / 'log.jsonl').write_text(''.join(f'{json.dumps(row)}\n' for row in rows))
         subprocess.run(
             [sys.executable, _PLOT, *args.work_dirs, made / 'curve.png'],
             check=True,
@@ -91,18 +100,14 @@ def find_training(work_dir: Path) -> tuple[Config, Path]:
 
 
 def write_config(config: Config, path: Path) -> None:
-    """The whole config in one file, with the tokenizer beside it."""
+    """The whole config in one file, with the tokenizer beside it, without what belongs to the place
+    it was trained at."""
     config = Config(config.to_dict())
     config.model.text_encoder.tokenizer = _TOKENIZER
-    config.load_from = None
-    config.pop('work_dir', None)
+    config.model.backbone.init_cfg = config.load_from = None
+    for key in ('work_dir', 'launcher', 'model_wrapper_cfg'):
+        config.pop(key, None)
     config.dump(path)
-
-
-def write_log(work_dirs: Sequence[Path], path: Path) -> None:
-    """The scalars that MMEngine logged, of all stages one after the other."""
-    logs = [sorted(work_dir.glob('*/vis_data/scalars.json')) for work_dir in work_dirs]
-    path.write_text(''.join(log.read_text() for stage in logs for log in stage))
 
 
 def readme(name: str, commands: Sequence[str]) -> str:

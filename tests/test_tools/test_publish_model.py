@@ -63,6 +63,22 @@ def test_a_published_model_is_found_by_name_and_answers_alike(work_dir, tmp_path
     assert torch.equal(a.pred_instances.scores, b.pred_instances.scores)
 
 
+def test_only_the_newest_run_is_logged_and_no_place_is_kept(work_dir, tmp_path):
+    older = work_dir / '20200101_000000' / 'vis_data'
+    older.mkdir(parents=True)
+    (older / 'scalars.json').write_text('{"loss": 9.0, "iter": 1}\n')
+    config = Config.fromfile(work_dir / 'small.py')
+    config.launcher, config.model_wrapper_cfg = 'pytorch', {'type': 'MMDistributedDataParallel'}
+    config.model.backbone.init_cfg = {'type': 'Pretrained', 'checkpoint': 'work_dirs/a.pth'}
+    config.dump(work_dir / 'small.py')
+    publish.main([str(work_dir), str(tmp_path / 'out')])
+    log = [json.loads(row) for row in (tmp_path / 'out' / 'log.jsonl').open()]
+    assert [row['loss'] for row in log] == [2.0, 1.0]
+    made = Config.fromfile(tmp_path / 'out' / 'config.py')
+    assert made.model.backbone.init_cfg is None
+    assert not {'launcher', 'model_wrapper_cfg', 'work_dir'} & set(made)
+
+
 def test_what_is_missing_or_there_is_named(work_dir, tmp_path, capsys):
     def refused(*arguments):
         with pytest.raises(SystemExit):
@@ -73,6 +89,12 @@ def test_what_is_missing_or_there_is_named(work_dir, tmp_path, capsys):
     out.mkdir()
     assert 'already there' in refused(work_dir, out)
     assert 'last_checkpoint' in refused(tmp_path / 'tokenizer', tmp_path / 'new')
+    (tmp_path / 'unlogged').mkdir()
+    assert 'no log in' in refused(tmp_path / 'unlogged', work_dir, tmp_path / 'new')
+    whole = (work_dir / 'small.py').read_text()
+    Config({'model': {'type': 'BackbonePretraining'}}).dump(work_dir / 'small.py')
+    assert 'BackbonePretraining, which reads no sentences' in refused(work_dir, tmp_path / 'new')
+    (work_dir / 'small.py').write_text(whole)
     (work_dir / 'iter_2.pth').write_bytes(b'PK')
     assert 'iter_2.pth' in refused(work_dir, tmp_path / 'new')
     assert not (tmp_path / 'new').exists()

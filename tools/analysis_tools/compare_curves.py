@@ -24,6 +24,7 @@ from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
 from referformer.cli import user_errors
+from referformer.engine.training_log import logs_of, read_rows
 
 REPO = Path(__file__).resolve().parents[2]
 MICRO = REPO / 'configs' / 'referformer_vswin-micro_synthetic.py'
@@ -409,13 +410,9 @@ def compare(first: Path, second: Path) -> tuple[int, float, float, float]:
 
 def _read(work_dir: Path) -> list[dict[str, float]]:
     """Step, losses and learning rate of every iteration."""
-    logs = sorted(work_dir.glob('*/vis_data/scalars.json'))
-    if not logs:
-        raise FileNotFoundError(f'no log in {work_dir}')
-    rows = [json.loads(line) for line in logs[-1].read_text().splitlines()]
     return [
         {key: row[key] for key in sorted(row) if 'loss' in key or key in ('lr', 'step')}
-        for row in rows
+        for row in read_rows(logs_of(work_dir)[-1])
         if 'loss' in row
     ]
 

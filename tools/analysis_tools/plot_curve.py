@@ -6,19 +6,15 @@ Several work dirs are the stages of one training, in their order.
 
 import argparse
 import io
-import json
-import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from referformer.cli import user_errors
+from referformer.engine.training_log import Curve, read_log
 from referformer.files import atomic_write
 
 # Okabe and Ito: blue and orange stay apart for colour-blind readers and in print.
 RIGHT, SWAPPED, GREY = '#0072B2', '#D55E00', '#555555'
-
-Curve = list[tuple[int, float]]  # (iteration, value) pairs
 
 
 @user_errors()
@@ -39,43 +35,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     stages = [read_log(Path(work_dir)) for work_dir in args.work_dirs]
     atomic_write(out, draw(stages, out.suffix[1:]))
     print(f'wrote {out}')
-
-
-def read_log(work_dir: Path) -> tuple[Curve, dict[str, Curve]]:
-    """The curves of the newest run in ``work_dir``, with the runs it was resumed from.
-
-    Returns:
-        (iteration, loss) pairs; for 'J&F' and 'J&F_swapped', (iteration, percent) pairs.
-
-    Raises:
-        FileNotFoundError: There is no log.
-        ValueError: The log has no loss yet.
-    """
-    logs = sorted(work_dir.glob('*/vis_data/scalars.json'))
-    if not logs:
-        raise FileNotFoundError(
-            f'no log in {work_dir}: expected <time stamp>/vis_data/scalars.json, '
-            'as tools/train.py writes it'
-        )
-    starts = [i for i, log in enumerate(logs) if not _resumed(log)]
-    losses: dict[int, float] = {}
-    scores: dict[str, dict[int, float]] = {}
-    for log in logs[starts[-1] if starts else 0 :]:
-        # MMEngine numbers validations by epoch or by iteration, as configured: here each belongs
-        # to the iteration logged before it.
-        iteration = 0
-        for row in _rows(log):
-            if 'loss' in row:
-                # A run that was resumed from an older checkpoint goes over some iterations again.
-                iteration = row['iter']
-                losses[iteration] = row['loss']
-            for name, value in row.items():
-                name = name.rsplit('/')[-1]  # without the prefix a config may give its metric
-                if name in ('J&F', 'J&F_swapped') and math.isfinite(value):
-                    scores.setdefault(name, {})[iteration] = value
-    if not losses:
-        raise ValueError(f'{logs[-1]} has no loss yet; wait for the first line of the training log')
-    return sorted(losses.items()), {name: sorted(curve.items()) for name, curve in scores.items()}
 
 
 def draw(stages: Sequence[tuple[Curve, dict[str, Curve]]], file_format: str) -> bytes:
@@ -149,21 +108,6 @@ def _draw_scores(axis, scores: dict[str, Curve], start: int) -> None:
             color=colour,
             ha='right',
         )
-
-
-def _resumed(log: Path) -> bool:
-    config = log.with_name('config.py')
-    return config.is_file() and re.search(r'^resume = True', config.read_text(), re.M) is not None
-
-
-def _rows(log: Path) -> list[dict]:
-    rows = []
-    for line in log.read_text().splitlines():
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break  # a run that was killed can leave half a line at the end
-    return rows
 
 
 if __name__ == '__main__':

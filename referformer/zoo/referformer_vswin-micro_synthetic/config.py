@@ -18,7 +18,6 @@ env_cfg = dict(
     cudnn_benchmark=False,
     dist_cfg=dict(backend='nccl'),
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0))
-launcher = 'pytorch'
 load_from = None
 load_pipeline = [
     dict(mode='successive', type='SampleFrames'),
@@ -39,6 +38,7 @@ model = dict(
         ),
         drop_path=0.0,
         embed_dim=24,
+        init_cfg=None,
         num_heads=(
             4,
             4,
@@ -135,11 +135,6 @@ model = dict(
         type='DeformableTransformer',
         with_box_refine=True),
     type='ReferFormer')
-model_wrapper_cfg = dict(
-    broadcast_buffers=False,
-    device_ids=None,
-    find_unused_parameters=False,
-    type='MMDistributedDataParallel')
 optim_wrapper = dict(
     clip_grad=dict(max_norm=1.0, norm_type=2),
     optimizer=dict(lr=0.0007, type='MuonAdamW', weight_decay=0.0005),
