@@ -40,6 +40,21 @@ def read_videos(path: str | Path) -> dict[str, dict]:
     return videos
 
 
+def read_frames(video_id: str, video: dict, path: str | Path) -> list[str]:
+    """The frame names of one of the videos that :func:`read_videos` read from ``path``.
+
+    Raises:
+        ValueError: There are none, or they are no names.
+    """
+    where = f'videos.{video_id}.frames'
+    frames = get_entry(video, 'frames', path, where)
+    if not isinstance(frames, list) or not all(isinstance(name, str) for name in frames):
+        raise ValueError(f'{path}: {where} must be a list of frame names')
+    if not frames:
+        raise ValueError(f'{path}: the video {video_id} has no frames. Remove it from the file.')
+    return frames
+
+
 def read_categories(path: str | Path) -> dict[str, dict[int, str]]:
     """Category of each object in a ``meta.json``: video -> object id -> name.
 

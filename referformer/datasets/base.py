@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 
 from referformer.registry import DATASETS, TRANSFORMS, build
@@ -18,14 +17,14 @@ from .annotation_files import (
     get_entry,
     names_in,
     read_categories,
+    read_frames,
     read_videos,
     require,
     require_folders,
     some_of,
 )
 from .records import PackedMapping
-
-_MIN_READ = 1000
+from .tolerant import TolerantDataset
 
 
 class Video(NamedTuple):
@@ -37,7 +36,7 @@ class Video(NamedTuple):
 
 
 @DATASETS.register_module()
-class RVOSDataset(BaseDataset):
+class RVOSDataset(TolerantDataset):
     """Videos as folders of frames, palette PNG masks, expressions that each refer to one object.
 
     The layout is the one published with Ref-YouTube-VOS; Ref-DAVIS17 is converted to it::
@@ -84,10 +83,8 @@ class RVOSDataset(BaseDataset):
         img_suffix: Of the frame files.
         mask_suffix: Of the mask files.
         pipeline: Transforms or their configs.
-        max_broken: Share of items that may fail in training. Each process counts those it reads,
-            and stops when more than this share of them failed; before it has read 1000, when more
-            than this share of 1000 did. The same share of the expressions may be unusable.
-        kwargs: Further arguments of :class:`mmengine.dataset.BaseDataset`.
+        kwargs: Further arguments of :class:`mmengine.dataset.BaseDataset`, and ``max_broken`` of
+            :class:`TolerantDataset`: the same share of the expressions may be unusable.
 
     Raises:
         FileNotFoundError: Where a file or a folder is missing.
@@ -113,13 +110,10 @@ class RVOSDataset(BaseDataset):
         img_suffix: str = '.jpg',
         mask_suffix: str = '.png',
         pipeline: Sequence[dict | Callable] = (),
-        max_broken: float = 0.01,
         **kwargs: Any,
     ) -> None:
         if num_frames < 1:
             raise ValueError(f'num_frames must be at least 1, but is {num_frames}')
-        if not 0 <= max_broken <= 1:
-            raise ValueError(f'max_broken is a share, from 0 to 1, not {max_broken}')
         self.split = split
         self.num_frames = num_frames
         self.meta_file = meta_file and str(Path(data_root, meta_file.format(split=split)))
@@ -130,9 +124,6 @@ class RVOSDataset(BaseDataset):
         self.img_suffix = img_suffix
         self.mask_suffix = mask_suffix
         self.videos: Mapping[str, Video] = {}
-        self.max_broken = max_broken
-        self.num_read = self.num_broken = 0  # items, by this process
-        self.left_out: list[str] = []  # what is wrong with expressions that are not used
         prefix = {'img': '{split}/JPEGImages', 'mask': '{split}/Annotations', **(data_prefix or {})}
         super().__init__(
             ann_file=ann_file.format(split=split),
@@ -207,25 +198,6 @@ class RVOSDataset(BaseDataset):
         )
         return info
 
-    def prepare_data(self, idx: int) -> Any:
-        """The packed item; in training None where it cannot be used, see ``max_broken``."""
-        if self.test_mode:
-            return super().prepare_data(idx)
-        self.num_read += 1
-        try:
-            return super().prepare_data(idx)
-        except (ValueError, FileNotFoundError) as error:
-            self.num_broken += 1
-            if self.num_broken > self.max_broken * max(self.num_read, _MIN_READ):
-                raise ValueError(
-                    f'{error} In all, {self.num_broken} of the first {self.num_read} items cannot '
-                    f'be used, more than max_broken={self.max_broken} allows '
-                    '(tools/dataset_tools/verify_dataset.py CONFIG finds them).'
-                ) from error
-            # Warnings are not shown by processes of a distributed training but the first.
-            print_log(f'item {idx} is skipped: {error}', 'current', logging.ERROR)
-            return None
-
     def _serialize_data(self) -> tuple[np.ndarray, np.ndarray]:
         # MMEngine's makes an array for each item first, which leaves the process 30 MB larger.
         content, ends = bytearray(), np.empty(len(self.data_list), np.int64)
@@ -252,15 +224,7 @@ class RVOSDataset(BaseDataset):
         return {video_id: video for video_id, video in videos.items() if video_id in set(ids)}
 
     def _parse_frames(self, video_id: str, video: dict) -> list[str]:
-        where = f'videos.{video_id}.frames'
-        frames = get_entry(video, 'frames', self.ann_file, where)
-        if not isinstance(frames, list) or not all(isinstance(name, str) for name in frames):
-            raise ValueError(f'{self.ann_file}: {where} must be a list of frame names')
-        if not frames:
-            raise ValueError(
-                f'{self.ann_file}: the video {video_id} has no frames. Remove it from the file.'
-            )
-        return frames
+        return read_frames(video_id, video, self.ann_file)
 
     def _parse_expressions(self, video_id: str, video: dict) -> list[dict]:
         where = f'videos.{video_id}.expressions'

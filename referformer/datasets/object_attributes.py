@@ -4,16 +4,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmengine.dataset import BaseDataset
-
 from referformer.files import read_json
 from referformer.registry import DATASETS, TRANSFORMS, build
 
-from .annotation_files import get_entry, read_videos, require
+from .annotation_files import get_entry, read_frames, read_videos, require, require_folders
+from .tolerant import TolerantDataset
 
 
 @DATASETS.register_module()
-class ObjectAttributes(BaseDataset):
+class ObjectAttributes(TolerantDataset):
     """Clips of synthetic videos, with all their objects and the attributes that ``meta.json`` notes
     of each (docs/synthetic_data.md).
 
@@ -29,11 +28,13 @@ class ObjectAttributes(BaseDataset):
         split: 'train' or 'valid'.
         num_frames: Distance of the frames that give items: the T of the clips.
         pipeline: Transforms or their configs.
-        kwargs: Further arguments of :class:`mmengine.dataset.BaseDataset`.
+        kwargs: ``max_broken``, see :class:`TolerantDataset`, and further arguments of
+            :class:`mmengine.dataset.BaseDataset`.
 
     Raises:
         FileNotFoundError: Where a file is missing.
-        ValueError: Where ``meta.json`` lacks an attribute of an object, or has another value.
+        ValueError: Where a video has no frames or no objects, or ``meta.json`` lacks an attribute
+            of an object, or has another value; in training, past ``max_broken``.
     """
 
     def __init__(
@@ -63,23 +64,29 @@ class ObjectAttributes(BaseDataset):
         meta_file = folder / 'meta.json'
         require(meta_file, 'the attributes; tools/dataset_tools/make_synthetic.py makes them')
         meta = get_entry(read_json(meta_file), 'videos', meta_file, 'videos')
+        videos = read_videos(self.ann_file)
+        images, masks = f'{folder}/JPEGImages', f'{folder}/Annotations'
+        require_folders(videos, images)
+        require_folders(videos, masks)
         items = []
-        for video_id, video in read_videos(self.ann_file).items():
+        for video_id, video in videos.items():
+            frames = read_frames(video_id, video, self.ann_file)
             where = f'videos.{video_id}.objects'
             objects = get_entry(meta.get(video_id, {}), 'objects', meta_file, where)
+            if not objects:
+                raise ValueError(f'{meta_file}: {where} is empty. Remove the video.')
             shared = {
                 'video_id': video_id,
-                'frame_names': video['frames'],
-                'img_dir': f'{folder}/JPEGImages/{video_id}',
-                'mask_dir': f'{folder}/Annotations/{video_id}',
+                'frame_names': frames,
+                'img_dir': f'{images}/{video_id}',
+                'mask_dir': f'{masks}/{video_id}',
                 'obj_id': [int(obj_id) for obj_id in objects],
                 'label': [
                     self._labels(attributes, f'{meta_file}: {where}.{obj_id}')
                     for obj_id, attributes in objects.items()
                 ],
             }
-            count = len(video['frames'])
-            items += [{**shared, 'centre': i} for i in range(0, count, self.num_frames)]
+            items += [{**shared, 'centre': i} for i in range(0, len(frames), self.num_frames)]
         return items
 
     def get_data_info(self, idx: int) -> dict:

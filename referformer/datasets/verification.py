@@ -124,7 +124,7 @@ def check_video(dataset: RVOSDataset, indices: list[int], loaders: Loaders) -> V
                     annotated[number] += valid.size
                     visible[number] += int(valid.sum())
     return VideoReport(
-        sentences=len({item['exp_id'] for item in items}),
+        sentences=len({item['exp_id'] for item in items} - {None}),
         frames=num_read,
         masks=annotated.total(),
         empty_masks=annotated.total() - visible.total(),
@@ -203,7 +203,8 @@ def draw_item(item: dict[str, Any], max_frames: int = 6) -> np.ndarray:
             masks = [resize_mask(mask[k].numpy(), (height, width)) for mask in truth.masks]
             boxes = cxcywh_to_xyxy(truth.boxes[:, k]).numpy() * np.tile([width, height], 2)
             label += '' if truth.valid[:, k].any() else ', not visible'
-        tiles.append(draw_tile(frames[t], masks, boxes, colors=palette(1), width=320))
+        colors = palette(1 if masks is None else len(masks))
+        tiles.append(draw_tile(frames[t], masks, boxes, colors=colors, width=320))
         labels.append(label)
     parts = [sample.video_id, sample.exp_id, f'object {sample.obj_id}', f'{width} x {height}']
     parts.append(sample.get('kind') or '')

@@ -60,6 +60,36 @@ def test_data_without_attributes_are_refused(root):
         ObjectAttributes(root, ATTRIBUTES)
 
 
+def test_videos_have_objects_and_frames(root):
+    path = root / 'train' / 'meta.json'
+    meta = json.loads(path.read_text())
+    meta['videos']['train0']['objects'] = {}
+    path.write_text(json.dumps(meta))
+    with pytest.raises(ValueError, match=r'meta.json: videos.train0.objects is empty'):
+        ObjectAttributes(root, ATTRIBUTES)
+    path = root / 'meta_expressions' / 'train' / 'meta_expressions.json'
+    path.write_text('{"videos": {"train0": {}}}')
+    with pytest.raises(ValueError, match=r'videos.train0.frames is missing'):
+        ObjectAttributes(root, ATTRIBUTES)
+
+
+def test_broken_frames_are_tolerated_as_in_other_trainings(root):
+    (root / 'train' / 'JPEGImages' / 'train0' / '00005.jpg').write_bytes(b'')
+    pipeline = [build({'type': t}, TRANSFORMS) for t in PIPELINE]
+    dataset = ObjectAttributes(root, ATTRIBUTES, num_frames=6, pipeline=pipeline)
+    assert dataset[0]['data_samples'].video_id == 'train1' and dataset.num_broken > 0
+    with pytest.raises(ValueError, match='more than max_broken=0 allows'):
+        ObjectAttributes(root, ATTRIBUTES, num_frames=6, pipeline=pipeline, max_broken=0)[0]
+
+
+def test_a_flip_would_not_turn_the_labels(root):
+    steps = ({'type': t} for t in PIPELINE[:3])
+    pipeline = [build(t, TRANSFORMS) for t in (*steps, {'type': 'RandomFlip', 'prob': 1.0})]
+    dataset = ObjectAttributes(root, ATTRIBUTES, pipeline=pipeline, max_broken=0)
+    with pytest.raises(ValueError, match='leave RandomFlip out'):
+        dataset[0]
+
+
 def test_clips_have_frames(root):
     with pytest.raises(ValueError, match='num_frames must be at least 1, but is 0'):
         ObjectAttributes(root, ATTRIBUTES, num_frames=0)

@@ -10,6 +10,8 @@ import pytest
 from fixtures_rvos import write_ref_youtube_vos
 from PIL import Image
 
+from referformer.visualization import palette
+
 REPO = Path(__file__).resolve().parents[2]
 CONFIG = """
 pipeline = [
@@ -90,6 +92,26 @@ def test_sound_data_is_counted_and_drawn(run):
     assert sorted(path.name for path in folder.iterdir()) == ['sample_0.png', 'sample_1.png']
     with Image.open(folder / 'sample_0.png') as image:
         assert image.width > 480
+
+
+def test_clips_with_all_objects_are_read_and_drawn(run):
+    names = ('SampleFrames', 'LoadFrames', 'LoadMasks')
+    steps = ', '.join(f"dict(type='{name}')" for name in names)
+    Path('config.py').write_text(f"""
+train_dataloader = dict(dataset=dict(
+    type='ObjectAttributes', data_root='data', num_frames=3,
+    attributes=dict(category=('dog', 'cat')), pipeline=[{steps}, dict(type='PackClip')]))
+""")
+    code, stdout, stderr = run('verify', '--workers', '1', '--num', '1')
+    assert code == 0, stdout + stderr
+    found = values(stdout)
+    # 3 videos of 7 frames with 2 objects, of which the second is absent on the last frame.
+    assert (found['videos'], found['sentences'], found['items']) == ('3', '0', '9')
+    assert (found['masks read'], found['empty masks (object out of view)']) == ('42', '3')
+    with Image.open('work_dirs/verify/config/train_ObjectAttributes/sample_0.png') as image:
+        tile = np.asarray(image.convert('RGB')).reshape(-1, 3).astype(int)
+    for colour in palette(2):
+        assert (np.abs(tile - np.array(colour)).sum(1) < 40).any()
 
 
 def test_all_splits_are_read_and_equal_ones_once(run):

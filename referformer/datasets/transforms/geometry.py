@@ -180,7 +180,15 @@ class FilterVisible:
 
 
 def flip_clip(results: dict) -> None:
-    """Mirror a clip and its expression, in place."""
+    """Mirror a clip and its expression, in place.
+
+    Raises:
+        ValueError: Objects have labels of their attributes, which may say "left".
+    """
+    if np.ndim(results.get('label')):
+        raise ValueError(
+            'a flip does not change the labels of attributes, such as "left": leave RandomFlip out'
+        )
     width = results['img_shape'][1]
     imgs = np.asarray(results['imgs'])
     results['imgs'] = np.empty_like(imgs)

@@ -104,8 +104,8 @@ class LoadMasks:
     Raises:
         FileNotFoundError: Naming a mask file that is not there.
         ValueError: Naming a mask file that cannot be decoded, is not an index map, or differs in
-            size; or an object that no mask of the whole video has (one that is only out of view on
-            the frames of the clip is no error).
+            size; or objects of which no mask of the whole video has any (those that are only out of
+            view on the frames of the clip are no error).
     """
 
     def __init__(self, with_control: bool = False, keep_last: bool = False) -> None:
