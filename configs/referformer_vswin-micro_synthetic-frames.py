@@ -1,4 +1,4 @@
-# First stage, as in the paper: single frames, and only sentences that a single frame can answer.
+# First stage, as in the paper: single frames, and sentences that mostly need no more than one.
 _base_ = './referformer_vswin-micro_synthetic.py'
 
 model = dict(

@@ -126,6 +126,19 @@ def test_every_weight_comes_from_somewhere(path):
         assert start == (None, None)
 
 
+@pytest.mark.parametrize('path', [p for p in LEAVES if 'micro' in p.stem], ids=lambda p: p.stem)
+def test_stages_of_the_micro_model_start_where_the_one_before_ends(path):
+    config = Config.fromfile(path)
+    backbone = config.model.backbone.get('init_cfg')
+    start = config.load_from or (backbone and backbone.checkpoint)
+    if start is None:
+        assert path.stem.endswith(('-backbone', '-quick-frames'))
+        return
+    _, stage, name = start.split('/')
+    before = Config.fromfile(path.with_name(f'{stage}.py'))
+    assert name == f'iter_{before.train_cfg.max_iters}.pth'
+
+
 # Epochs, those after which the learning rate drops, clips per GPU, frames, start.
 RECIPES = {
     'vswin-t_refcoco': (12, [8, 10], 2, {1}, 'encoders'),

@@ -2,7 +2,8 @@
 
 Importing this module makes MMEngine read local files through :func:`read_checkpoint` too
 (``load_from``, ``resume``, ``init_cfg``): its own reader falls back to unpickling freely when a
-file holds more than tensors.
+file holds more than tensors. It also makes ``init_cfg`` refuse weights that do not fit, where
+MMEngine would only log it.
 """
 
 import errno
@@ -15,7 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
-from mmengine.model import is_model_wrapper
+from mmengine.model import PretrainedInit, is_model_wrapper
+from mmengine.registry import WEIGHT_INITIALIZERS
 from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
@@ -137,6 +139,37 @@ def check_keys(
 def load_from_local(filename: str, map_location: Any = None) -> dict:
     """MMEngine's reader of local files, replaced by :func:`read_checkpoint`."""
     return read_checkpoint(filename, map_location)
+
+
+@WEIGHT_INITIALIZERS.register_module('Pretrained', force=True)
+class FittingPretrainedInit(PretrainedInit):
+    """MMEngine's ``init_cfg=dict(type='Pretrained', ...)``, for weights that fit.
+
+    With ``prefix`` the file is a training of ours, and its part must have exactly the module's keys
+    and shapes. Published backbones may lack norms and bring a head, but something must fit.
+
+    Raises:
+        FileNotFoundError, ValueError: When called: see :func:`read_checkpoint` and
+            :func:`check_keys`.
+    """
+
+    def __call__(self, module: nn.Module) -> None:
+        """Check the weights, then load them into ``module``."""
+        if '://' not in str(self.checkpoint):
+            self._check(module.state_dict())
+        super().__call__(module)
+
+    def _check(self, expected: Mapping[str, Tensor]) -> None:
+        found = state_dict_of(read_checkpoint(self.checkpoint), self.checkpoint)
+        if self.prefix is not None:
+            start = self.prefix.rstrip('.') + '.'
+            part = {k.removeprefix(start): v for k, v in found.items() if k.startswith(start)}
+            check_keys(expected, part, self.checkpoint)
+        elif not any(k in expected and v.shape == expected[k].shape for k, v in found.items()):
+            raise ValueError(
+                f'{self.checkpoint} has no weights of this model: it holds {_first(found)}, the '
+                f'model {_first(expected)}'
+            )
 
 
 def _read_safetensors(path: Path, map_location: Any) -> dict:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from referformer.registry import MODELS, build
 from referformer.structures import RVOSDataSample
+from referformer.structures.targets import sample_masks
 
 
 @MODELS.register_module()
@@ -30,6 +31,10 @@ class BackbonePretraining(BaseModel):
         attributes: Names of A attributes, each with its values, as in ``ObjectAttributes``.
         channels: C of the head, which adds all maps at stride 4.
         data_preprocessor: Usually ``ClipPreprocessor``.
+
+    Raises:
+        ValueError: Attributes are missing or have the name of another loss; the backbone takes
+            single frames.
     """
 
     def __init__(
@@ -41,7 +46,18 @@ class BackbonePretraining(BaseModel):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(data_preprocessor, init_cfg)
+        reserved = [name for name in attributes if name == 'object' or 'loss' in name]
+        if not attributes or reserved:
+            raise ValueError(
+                'attributes must be at least one, none of them named "object" or with "loss" in '
+                f'its name, not {list(attributes)}'
+            )
         self.backbone = build(backbone)
+        if not getattr(self.backbone, 'takes_clips', False):
+            raise ValueError(
+                f'{type(self.backbone).__name__} takes single frames: pre-training needs a '
+                'backbone that takes clips, such as VideoSwin'
+            )
         self.num_values = {name: len(values) for name, values in attributes.items()}
         self.laterals = nn.ModuleList(
             nn.Conv2d(width, channels, 1) for width in self.backbone.out_channels
@@ -106,10 +122,9 @@ class BackbonePretraining(BaseModel):
 
 def _label_map(sample: RVOSDataSample, size: tuple[int, int]) -> Tensor:
     """The label of each pixel at stride 4, (T, A, h, w); -1 on the background."""
-    gt = sample.gt_instances
-    height, width = gt.masks.shape[-2:]
-    masks = F.pad(gt.masks, (0, size[1] - width, 0, size[0] - height))[..., 2::4, 2::4]
-    labels = gt.labels.new_full((masks.shape[1], gt.labels.shape[1], *masks.shape[2:]), -1)
-    for mask, values in zip(masks, gt.labels):
+    values_of = sample.gt_instances.labels
+    masks = sample_masks(sample, size, 4)
+    labels = values_of.new_full((masks.shape[1], values_of.shape[1], *masks.shape[2:]), -1)
+    for mask, values in zip(masks, values_of):
         labels = torch.where(mask[:, None], values[:, None, None], labels)
     return labels

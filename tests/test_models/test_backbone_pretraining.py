@@ -3,9 +3,11 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from mmengine.model import BaseModule
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 
+import referformer.engine.checkpoint  # noqa: F401  (makes init_cfg strict)
 from referformer.engine.muon import MuonAdamW
 from referformer.models.backbones import VideoSwin
 from referformer.registry import MODELS
@@ -21,14 +23,14 @@ BACKBONE = {
     'conv_channels': 8,
 }
 ATTRIBUTES = {'colour': ('red', 'blue'), 'motion': ('still', 'left', 'right')}
+CONFIG = {'type': 'BackbonePretraining', 'backbone': BACKBONE, 'attributes': ATTRIBUTES}
 
 
 @pytest.fixture
 def model():
     init_default_scope('referformer')
     torch.manual_seed(0)
-    cfg = {'type': 'BackbonePretraining', 'backbone': BACKBONE, 'attributes': ATTRIBUTES}
-    model = MODELS.build(cfg)
+    model = MODELS.build(CONFIG)
     model.init_weights()
     return model
 
@@ -116,6 +118,40 @@ def test_a_later_model_takes_the_backbone(model, tmp_path):
     later.init_weights()
     for name, value in model.backbone.state_dict().items():
         assert torch.equal(later.state_dict()[name], value)
+
+
+def test_weights_that_do_not_fit_are_refused(model, tmp_path):
+    path = tmp_path / 'iter_1.pth'
+    torch.save({'state_dict': model.state_dict()}, path)
+    start = {'type': 'Pretrained', 'checkpoint': str(path), 'prefix': 'backbone.'}
+    options = {k: v for k, v in BACKBONE.items() if k != 'type'}
+    with pytest.raises(ValueError, match=r'3 keys differ in shape: patch_embed.0.weight'):
+        VideoSwin(
+            **{**options, 'patch_frames': 5, 'conv_channels': 4}, init_cfg=start
+        ).init_weights()
+    with pytest.raises(ValueError, match=r'[1-9]\d* keys of the model are missing'):
+        VideoSwin(**{**options, 'depths': (0, 1, 2, 1)}, init_cfg=start).init_weights()
+    with pytest.raises(ValueError, match=r'iter_1.pth has no weights of this model'):
+        BaseModule(init_cfg={'type': 'Pretrained', 'checkpoint': str(path)}).init_weights()
+
+
+@pytest.mark.parametrize('names', [(), ('object',), ('gloss',)])
+def test_attributes_must_be_there_and_leave_other_losses_alone(names):
+    attributes = dict.fromkeys(names, ('yes', 'no'))
+    with pytest.raises(ValueError, match='attributes must be at least one, none of them named'):
+        MODELS.build({**CONFIG, 'attributes': attributes})
+
+
+def test_a_backbone_of_single_frames_is_refused():
+    options = {'embed_dim': 8, 'depths': (1, 1, 1, 1), 'num_heads': (1, 1, 1, 1)}
+    with pytest.raises(ValueError, match='Swin takes single frames'):
+        MODELS.build({**CONFIG, 'backbone': {'type': 'Swin', **options}})
+
+
+def test_masks_of_another_size_are_refused(model):
+    inputs, samples = batch()
+    with pytest.raises(ValueError, match='masks of 31x48 are larger than the input, 28x48'):
+        model(inputs[..., :28, :], samples, mode='loss')
 
 
 def test_there_is_nothing_to_predict(model):

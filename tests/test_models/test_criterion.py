@@ -4,13 +4,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from mmengine.registry import init_default_scope
+from mmengine.structures import InstanceData
 from model_fixtures import criterion_cfg
 from test_matcher import B, D, Q, T, random_case
 
 from referformer.models.losses import sigmoid_focal
 from referformer.registry import MODELS
-from referformer.structures import Predictions, cxcywh_to_xyxy, generalized_box_iou
-from referformer.structures.targets import Targets
+from referformer.structures import Predictions, RVOSDataSample, cxcywh_to_xyxy, generalized_box_iou
+from referformer.structures.targets import Targets, sample_masks
 
 
 @pytest.fixture
@@ -108,6 +109,35 @@ def test_a_finer_stride_compares_enlarged_masks_with_finer_truth(criterion):
     assert losses.keys() == expected.keys()
     for name, value in losses.items():
         torch.testing.assert_close(value, expected[name])
+
+
+@pytest.mark.parametrize('stride', [1, 2, 4])
+def test_truth_is_padded_and_sampled_where_enlarged_masks_are(criterion, stride):
+    """A ramp at stride 4, enlarged, has the coordinates of the pixels it is compared with."""
+    sample = RVOSDataSample()
+    rows = torch.arange(30)[:, None].expand(30, 36)
+    sample.gt_instances = InstanceData(masks=rows[None, None])
+    found = sample_masks(sample, (32, 40), stride)
+    assert found.shape == (1, 1, 32 // stride, 40 // stride)
+    assert (found[..., 36 // stride :] == 0).all()
+    found = found[0, 0, : 30 // stride, 0]
+    assert found.tolist() == list(range(stride // 2, 30, stride))[: len(found)]
+
+    ramp = 4 * torch.arange(8.0)[:, None].expand(8, 10) + 1.5  # middles of the cells
+    big = MODELS.build({**criterion_cfg(), 'mask_stride': stride})._enlarge(
+        ramp[None, None, None, None]
+    )
+    inner = slice(4 // stride, 28 // stride)  # the edge is repeated
+    # The reference takes the pixel right of the middle, where there is none in the middle.
+    offset = 0.5 if stride > 1 else 0
+    torch.testing.assert_close(big[0, 0, 0, 0, inner, 0] + offset, found[inner].float())
+
+
+def test_an_input_that_maps_do_not_cover_evenly_is_refused():
+    sample = RVOSDataSample()
+    sample.gt_instances = InstanceData(masks=torch.zeros(1, 1, 45, 48))
+    with pytest.raises(ValueError, match='train_divisor must be a multiple of 4'):
+        sample_masks(sample, (45, 48), 1)
 
 
 def test_a_stride_that_masks_cannot_have_is_refused():

@@ -146,8 +146,14 @@ def test_the_ends_of_a_clip_are_repeated():
 
 
 def test_a_patch_needs_a_frame_in_its_middle():
-    with pytest.raises(ValueError, match='patch_frames must be odd, not 2'):
-        VideoSwin(patch_frames=2, **SMALL)
+    for wrong in (2, 0, -1):
+        with pytest.raises(ValueError, match=f'patch_frames must be odd and positive, not {wrong}'):
+            VideoSwin(patch_frames=wrong, **SMALL)
+
+
+def test_the_image_form_has_no_neighbours():
+    with pytest.raises(ValueError, match='Swin sees each frame alone; use VideoSwin'):
+        Swin(patch_frames=3, **SMALL)
 
 
 def test_convolutions_give_maps_of_the_same_sizes():

@@ -189,8 +189,8 @@ class VideoSwin(BaseModule):
         self.shrink_window = shrink_window
         self.with_cp = with_cp
         self.out_channels = [embed_dim * 2**i for i in range(len(depths))]
-        if patch_frames % 2 != 1:
-            raise ValueError(f'patch_frames must be odd, not {patch_frames}')
+        if patch_frames < 1 or patch_frames % 2 != 1:
+            raise ValueError(f'patch_frames must be odd and positive, not {patch_frames}')
         self.patch_frames = patch_frames
         if conv_channels:
             self.patch_embed = nn.Sequential(
@@ -272,13 +272,17 @@ class Swin(VideoSwin):
 
     Args:
         window: Height and width of a window.
-        **options: As of ``VideoSwin``.
+        **options: As of ``VideoSwin``; a patch has one frame.
     """
 
     takes_clips = False
 
     def __init__(self, window: int = 7, **options: object) -> None:
         super().__init__(window=(1, window, window), out_norms=True, shrink_window=False, **options)
+        if self.patch_frames != 1:
+            raise ValueError(
+                f'patch_frames={self.patch_frames}: Swin sees each frame alone; use VideoSwin'
+            )
 
 
 def _split(x: Tensor, window: Size) -> Tensor:
