@@ -113,7 +113,9 @@ def _write_weights(config: Config, folder: Path) -> None:
     if init_cfg is not None:
         backbone = {key: value for key, value in model.backbone.items() if key != 'init_cfg'}
         if 'prefix' in init_cfg:  # a checkpoint of its pre-training
-            backbone = {'type': 'BackbonePretraining', 'backbone': backbone, 'attributes': {}}
+            attributes = {'colour': ('red', 'blue')}
+            options = {'backbone': backbone, 'attributes': attributes}
+            backbone = {'type': 'BackbonePretraining', **options}
         save_weights(backbone, folder / init_cfg.checkpoint)
     if model.text_encoder.pretrained is not None:
         from transformers import AutoConfig, AutoModel
