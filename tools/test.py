@@ -58,6 +58,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     cfg = load_config(args.config, args.cfg_options, args.work_dir, 'test')
     if cfg.get('test_cfg') is None or cfg.get('test_dataloader') is None:
         raise ValueError(f'{args.config} has no test_cfg and test_dataloader: nothing to test')
+    if Path(cfg.work_dir, 'last_checkpoint').exists():
+        raise ValueError(
+            f'{cfg.work_dir} is the folder of a training, whose config a test would replace; '
+            'name another --work-dir'
+        )
     check_outputs(args.out, args.show_dir, args.overwrite)
     checkpoint = find_checkpoint(args.config, args.checkpoint)
     if checkpoint is None:

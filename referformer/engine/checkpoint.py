@@ -21,6 +21,8 @@ from mmengine.registry import WEIGHT_INITIALIZERS
 from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
+from .conversion import FRESH
+
 _LISTED = 10  # keys of each kind that a message spells out
 
 
@@ -110,9 +112,10 @@ def check_keys(
     """
     found = state_dict_of(checkpoint, path)
     # MMEngine ignores these counters of BatchNorm too: many published backbones lack them.
-    optional = re.compile('|'.join([r'\.num_batches_tracked$', *fresh]))
+    counters = r'\.num_batches_tracked$'
+    optional = re.compile('|'.join([counters, *fresh]))
     missing = [k for k in expected if k not in found and not optional.search(k)]
-    unknown = [k for k in found if k not in expected]
+    unknown = [k for k in found if k not in expected and not re.search(counters, k)]
     reshaped = [
         f'{k} ({tuple(found[k].shape)} in the file, {tuple(expected[k].shape)} in the model)'
         for k in expected
@@ -145,8 +148,8 @@ def load_from_local(filename: str, map_location: Any = None) -> dict:
 class FittingPretrainedInit(PretrainedInit):
     """MMEngine's ``init_cfg=dict(type='Pretrained', ...)``, for weights that fit.
 
-    With ``prefix`` the file is a training of ours, and its part must have exactly the module's keys
-    and shapes. Published backbones may lack norms and bring a head, but something must fit.
+    Keys and shapes must be the module's. Only the norms of the output maps may be missing, and
+    without ``prefix`` the file may hold other parts besides, such as a classifier.
 
     Raises:
         FileNotFoundError, ValueError: When called: see :func:`read_checkpoint` and
@@ -163,13 +166,11 @@ class FittingPretrainedInit(PretrainedInit):
         found = state_dict_of(read_checkpoint(self.checkpoint), self.checkpoint)
         if self.prefix is not None:
             start = self.prefix.rstrip('.') + '.'
-            part = {k.removeprefix(start): v for k, v in found.items() if k.startswith(start)}
-            check_keys(expected, part, self.checkpoint)
-        elif not any(k in expected and v.shape == expected[k].shape for k, v in found.items()):
-            raise ValueError(
-                f'{self.checkpoint} has no weights of this model: it holds {_first(found)}, the '
-                f'model {_first(expected)}'
-            )
+            found = {k.removeprefix(start): v for k, v in found.items() if k.startswith(start)}
+        else:
+            parts = {k.split('.')[0] for k in expected}
+            found = {k: v for k, v in found.items() if k.split('.')[0] in parts}
+        check_keys(expected, found, self.checkpoint, fresh=FRESH)
 
 
 def _read_safetensors(path: Path, map_location: Any) -> dict:

@@ -46,8 +46,9 @@ def load_config(
         path: A Python config, or the name of a model that comes with the package.
         options: Overrides by dotted key.
         work_dir: Wins over the config's ``work_dir``; default ``./work_dirs/<name of the config>``.
-        subfolder: Of the config's or the default folder. MMEngine writes the config as it runs to
-            the work dir, and a test must not replace that of the training.
+        subfolder: Is added to the config's or the default folder, not to ``work_dir``. MMEngine
+            writes the config as it runs to the work dir, and a test must not replace that of the
+            training.
 
     Raises:
         FileNotFoundError: There is no such file.

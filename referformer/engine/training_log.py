@@ -13,6 +13,7 @@ def logs_of(work_dir: Path) -> list[Path]:
 
     Raises:
         FileNotFoundError: There is no log.
+        ValueError: No log has a loss yet.
     """
     logs = sorted(work_dir.glob('*/vis_data/scalars.json'))
     if not logs:
@@ -20,8 +21,11 @@ def logs_of(work_dir: Path) -> list[Path]:
             f'no log in {work_dir}: expected <time stamp>/vis_data/scalars.json, '
             'as tools/train.py writes it'
         )
-    starts = [i for i, log in enumerate(logs) if not _resumed(log)]
-    return logs[starts[-1] if starts else 0 :]
+    trainings = [log for log in logs if any('loss' in row for row in read_rows(log))]
+    if not trainings:
+        raise ValueError(f'{logs[-1]} has no loss yet; wait for the first line of the training log')
+    starts = [i for i, log in enumerate(trainings) if not _resumed(log)]
+    return trainings[starts[-1] if starts else 0 :]
 
 
 def read_log(work_dir: Path) -> tuple[Curve, dict[str, Curve]]:
@@ -31,13 +35,11 @@ def read_log(work_dir: Path) -> tuple[Curve, dict[str, Curve]]:
         (iteration, loss) pairs; for 'J&F' and 'J&F_swapped', (iteration, percent) pairs.
 
     Raises:
-        FileNotFoundError: There is no log.
-        ValueError: The log has no loss yet.
+        FileNotFoundError, ValueError: See :func:`logs_of`.
     """
-    logs = logs_of(work_dir)
     losses: dict[int, float] = {}
     scores: dict[str, dict[int, float]] = {}
-    for log in logs:
+    for log in logs_of(work_dir):
         # MMEngine numbers validations by epoch or by iteration, as configured: here each belongs
         # to the iteration logged before it.
         iteration = 0
@@ -50,8 +52,6 @@ def read_log(work_dir: Path) -> tuple[Curve, dict[str, Curve]]:
                 name = name.rsplit('/')[-1]  # without the prefix a config may give its metric
                 if name in ('J&F', 'J&F_swapped') and math.isfinite(value):
                     scores.setdefault(name, {})[iteration] = value
-    if not losses:
-        raise ValueError(f'{logs[-1]} has no loss yet; wait for the first line of the training log')
     return sorted(losses.items()), {name: sorted(curve.items()) for name, curve in scores.items()}
 
 

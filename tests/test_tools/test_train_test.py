@@ -73,10 +73,17 @@ def test_testing_leaves_the_training_as_it_is(trained):
     before = {path: path.read_bytes() for path in work_dir.glob('*.py')}
     losses = plot_curve.read_log(work_dir)
     assert before
-    test.main([str(config), str(work_dir / 'epoch_2.pth')])
+    own_name = ['--cfg-options', 'experiment_name=tested']  # MMEngine would reuse the logger
+    test.main([str(config), str(work_dir / 'epoch_2.pth'), *own_name])
     assert {path: path.read_bytes() for path in work_dir.glob('*.py')} == before
     assert plot_curve.read_log(work_dir) == losses
     assert list((work_dir / 'test').glob('*/*.log'))
+
+
+def test_testing_into_the_folder_of_a_training_is_refused(trained, capsys):
+    config, work_dir = trained
+    error = refused(capsys, test, config, work_dir / 'epoch_2.pth', '--work-dir', work_dir)
+    assert 'is the folder of a training' in error
 
 
 def test_test_loads_the_weights_it_is_given(trained, tmp_path):
