@@ -21,6 +21,7 @@ train_cfg = dict(max_iters=2000, val_interval=1000)
 optim_wrapper = dict(optimizer=dict(lr=2e-3))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100),
+    # Longer than the stage: the rate is still high when the clips come.
     dict(type='CosineAnnealingLR', by_epoch=False, begin=100, end=2500, eta_min=2e-4),
 ]
 load_from = None

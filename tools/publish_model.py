@@ -104,8 +104,8 @@ def write_config(config: Config, path: Path) -> None:
     it was trained at."""
     config = Config(config.to_dict())
     config.model.text_encoder.tokenizer = _TOKENIZER
-    config.model.backbone.init_cfg = config.load_from = None
-    for key in ('work_dir', 'launcher', 'model_wrapper_cfg'):
+    config.model.backbone.init_cfg = config.model.text_encoder.pretrained = None
+    for key in ('load_from', 'resume', 'work_dir', 'launcher', 'model_wrapper_cfg'):
         config.pop(key, None)
     config.dump(path)
 

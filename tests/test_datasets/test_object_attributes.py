@@ -87,8 +87,8 @@ def test_broken_frames_are_tolerated_as_in_other_trainings(root):
 def test_a_flip_would_not_turn_the_labels(root):
     steps = ({'type': t} for t in PIPELINE[:3])
     pipeline = [build(t, TRANSFORMS) for t in (*steps, {'type': 'RandomFlip', 'prob': 1.0})]
-    dataset = ObjectAttributes(root, ATTRIBUTES, pipeline=pipeline, max_broken=0)
-    with pytest.raises(ValueError, match='leave RandomFlip out'):
+    dataset = ObjectAttributes(root, ATTRIBUTES, pipeline=pipeline)
+    with pytest.raises(TypeError, match='leave RandomFlip out'):
         dataset[0]
 
 

@@ -55,7 +55,7 @@ def test_a_published_model_is_found_by_name_and_answers_alike(work_dir, tmp_path
     monkeypatch.chdir(tmp_path)
     assert zoo.shipped_models() == ['small-model']
     found = init_model('small-model')
-    assert found.cfg.load_from is None
+    assert 'load_from' not in found.cfg
     (tmp_path / 'elsewhere').rename(tmp_path / 'tokenizer')
     trained = tiny_model(tmp_path / 'tokenizer', seed=3)
     batch = tiny_batch()
@@ -70,13 +70,14 @@ def test_only_the_newest_run_is_logged_and_no_place_is_kept(work_dir, tmp_path):
     config = Config.fromfile(work_dir / 'small.py')
     config.launcher, config.model_wrapper_cfg = 'pytorch', {'type': 'MMDistributedDataParallel'}
     config.model.backbone.init_cfg = {'type': 'Pretrained', 'checkpoint': 'work_dirs/a.pth'}
+    config.model.text_encoder.pretrained, config.resume = 'checkpoints/roberta', True
     config.dump(work_dir / 'small.py')
     publish.main([str(work_dir), str(tmp_path / 'out')])
     log = [json.loads(row) for row in (tmp_path / 'out' / 'log.jsonl').open()]
     assert [row['loss'] for row in log] == [2.0, 1.0]
     made = Config.fromfile(tmp_path / 'out' / 'config.py')
-    assert made.model.backbone.init_cfg is None
-    assert not {'launcher', 'model_wrapper_cfg', 'work_dir'} & set(made)
+    assert made.model.backbone.init_cfg is None and made.model.text_encoder.pretrained is None
+    assert not {'launcher', 'load_from', 'model_wrapper_cfg', 'resume', 'work_dir'} & set(made)
 
 
 def test_what_is_missing_or_there_is_named(work_dir, tmp_path, capsys):

@@ -183,10 +183,10 @@ def flip_clip(results: dict) -> None:
     """Mirror a clip and its expression, in place.
 
     Raises:
-        ValueError: Objects have labels of their attributes, which may say "left".
+        TypeError: Objects have labels of their attributes, which may say "left".
     """
     if np.ndim(results.get('label')):
-        raise ValueError(
+        raise TypeError(
             'a flip does not change the labels of attributes, such as "left": leave RandomFlip out'
         )
     width = results['img_shape'][1]

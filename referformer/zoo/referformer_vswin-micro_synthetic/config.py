@@ -18,7 +18,6 @@ env_cfg = dict(
     cudnn_benchmark=False,
     dist_cfg=dict(backend='nccl'),
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0))
-load_from = None
 load_pipeline = [
     dict(mode='successive', type='SampleFrames'),
     dict(type='LoadFrames'),
@@ -154,7 +153,6 @@ param_scheduler = [
         type='CosineAnnealingLR'),
 ]
 randomness = dict(seed=42)
-resume = False
 small_pipeline = [
     dict(mode='successive', type='SampleFrames'),
     dict(type='LoadFrames'),
