@@ -174,7 +174,7 @@ def test_trains_and_tests(in_workplace, name):
     if submits:  # of the 2 configs that a user has, one may not write over the other
         options.append(f'test_evaluator.out_dir={out / "submission"}')
     arguments = [str(path), str(checkpoint), '--out', str(out / 'scores.json')]
-    load_tool('test').main([*arguments, '--work-dir', str(out), '--cfg-options', *options])
+    load_tool('test').main([*arguments, '--work-dir', f'{out}-test', '--cfg-options', *options])
     scores = json.loads((out / 'scores.json').read_text())['metrics']
     if submits:
         masks = {p.relative_to(out) for p in out.glob('submission/Annotations/*/*/*.png')}
