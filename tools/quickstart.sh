@@ -93,7 +93,7 @@ infer() {
   "$PY" tools/infer.py "$RUN/example.mp4" "${sentences[@]}" --config "$MODEL" --out "$RUN/infer"
 }
 
-# Two processes where there are two cores and no GPU: nearly half the time.
+# Two processes, where there are two cores and no GPU, are faster than threads.
 run_test() {
   if (($(getconf _NPROCESSORS_ONLN) > 1)) &&
     "$PY" -c 'import sys, torch; sys.exit(torch.cuda.is_available())'; then

@@ -144,7 +144,7 @@ def test_published_weights_of_another_depth_are_refused(model, tmp_path, depths)
         VideoSwin(**{**options, 'depths': depths}, init_cfg=start).init_weights()
 
 
-def test_counters_of_batch_norm_may_be_there_or_not(tmp_path):
+def test_counters_of_batch_norm_may_be_there_or_not():
     module = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 1), torch.nn.BatchNorm2d(2))
     state = module.state_dict()
     check_keys({k: v for k, v in state.items() if 'num_batches' not in k}, state, 'file')
