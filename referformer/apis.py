@@ -6,7 +6,6 @@ from logging import WARNING
 from pathlib import Path
 from typing import Any
 
-import torch
 from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.registry import init_default_scope
@@ -14,10 +13,17 @@ from torch import nn
 from tqdm import tqdm
 
 from .engine.checkpoint import load_checkpoint
+from .engine.device import check_device
 from .engine.launch import read_config, read_tokenizer
-from .inference import DEFAULT_WINDOW, ClipInferencer, VideoPrediction, check_sizes, check_texts
+from .inference import (
+    DEFAULT_WINDOW,
+    ClipInferencer,
+    ResultWriter,
+    VideoPrediction,
+    check_sizes,
+    check_texts,
+)
 from .registry import INFERENCERS, MODELS
-from .results import ResultWriter
 from .video_io import VideoReader, prefetch
 from .zoo import find_checkpoint
 
@@ -67,24 +73,6 @@ def init_model(
     read_tokenizer(model)
     model.cfg = config
     return model.to(target).eval()
-
-
-def check_device(name: str) -> torch.device:
-    """The device of this name; ``auto`` is CUDA where there is any, else the CPU.
-
-    Raises:
-        ValueError: If this machine does not have it.
-    """
-    available = ['cpu', *(f'cuda:{i}' for i in range(torch.cuda.device_count()))]
-    if torch.backends.mps.is_available():
-        available.append('mps')
-    if name == 'auto':
-        return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
-    if name not in [*available, *(kind.split(':')[0] for kind in available)]:
-        raise ValueError(
-            f'the device {name} does not exist here; available: {", ".join(available)}.'
-        )
-    return torch.device(name)
 
 
 def check_file(path: str | Path, what: str) -> str:
@@ -141,7 +129,7 @@ class ReferFormerInferencer:
         Args:
             video: A file, a GIF, or a folder of frames.
             texts: One sentence per object.
-            out_dir: Where to write what ``results.ResultWriter`` describes; None: nowhere.
+            out_dir: Where to write what ``inference.ResultWriter`` describes; None: nowhere.
             window: Frames that are seen together; 0 for the whole video.
             shorter: Shorter side, in pixels, that the model sees; None: what its config says.
             score_thr: Where a sentence scores less than this in a clip, its masks are empty.

@@ -13,7 +13,7 @@ from mmengine.dist import master_only
 from mmengine.visualization import Visualizer
 from PIL import Image, ImageDraw
 
-from .evaluation.functional import region_similarity
+from .evaluation.measures.region_boundary import region_similarity
 from .files import atomic_open
 from .registry import VISUALIZERS
 from .structures import RVOSDataSample

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from referformer.apis import ReferFormerInferencer, check_device, check_file
 from referformer.cli import user_errors
-from referformer.inference import DEFAULT_WINDOW, check_sizes, check_texts
-from referformer.results import check_output
+from referformer.inference import DEFAULT_WINDOW, check_output, check_sizes, check_texts
 from referformer.video_io import VideoReader
 from referformer.zoo import find_checkpoint, find_config
 

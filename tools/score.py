@@ -13,16 +13,16 @@ from typing import NamedTuple
 import numpy as np
 
 from referformer.cli import user_errors
-from referformer.evaluation.annotation_scoring import (
+from referformer.evaluation.scoring.expression_files import mevis_jobs, ref_youtube_vos_jobs
+from referformer.evaluation.scoring.images import (
     BOX_FORMATS,
     read_annotation,
     read_predictions,
     score_images,
     summarise_images,
 )
-from referformer.evaluation.expression_files import mevis_jobs, ref_youtube_vos_jobs
-from referformer.evaluation.score_pictures import draw_image_scores, draw_scores
-from referformer.evaluation.score_report import (
+from referformer.evaluation.scoring.pictures import draw_image_scores, draw_scores
+from referformer.evaluation.scoring.report import (
     format_csv,
     format_image_csv,
     format_image_json,
@@ -30,7 +30,7 @@ from referformer.evaluation.score_report import (
     format_json,
     format_table,
 )
-from referformer.evaluation.scoring import (
+from referformer.evaluation.scoring.videos import (
     Job,
     davis_jobs,
     ref_davis_jobs,

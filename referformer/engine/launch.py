@@ -16,6 +16,7 @@ from ..cli import OptionsAction, unknown_type
 from ..files import check_folder
 from ..registry import OPTIMIZERS
 from ..zoo import find_config, shipped_models
+from .device import check_device
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 
@@ -115,8 +116,6 @@ def choose_device(name: str) -> None:
     """
     if name == 'auto':
         return
-    from ..apis import check_device
-
     device = torch.device(check_device(name))
     # The Runner has no argument for the device: it asks mmengine.device, which decides at import.
     device_utils.DEVICE = device.type

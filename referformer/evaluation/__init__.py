@@ -1,4 +1,4 @@
-from .functional import (
+from .measures.region_boundary import (
     Boundary,
     boundary_map,
     boundary_measure,
@@ -8,10 +8,10 @@ from .functional import (
     region_similarity,
     statistics,
 )
-from .ref_davis_metric import RefDAVISMetric
-from .referring_metric import FrameScore, ReferringMetric
-from .submission import SubmissionMetric
-from .vos_metric import ExpressionScore, VOSMetric
+from .metrics.ref_davis_metric import RefDAVISMetric
+from .metrics.referring_metric import FrameScore, ReferringMetric
+from .metrics.submission import SubmissionMetric
+from .metrics.vos_metric import ExpressionScore, VOSMetric
 
 __all__ = [
     'Boundary',

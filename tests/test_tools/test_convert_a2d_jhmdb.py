@@ -13,7 +13,7 @@ from scipy.io import loadmat
 from toy_project import REPO
 
 from referformer.datasets.transforms.loading_annotations import read_h5_mask
-from referformer.evaluation.referring import FrameMasks, mask_average_precision
+from referformer.evaluation.measures.referring import FrameMasks, mask_average_precision
 
 NAMES = {
     'a2d': 'a2d_sentences_test_annotations_in_coco_format.json',

@@ -23,16 +23,16 @@ from tqdm import tqdm
 
 from referformer.cli import user_errors
 from referformer.evaluation import region_similarity
-from referformer.evaluation.expression_files import (
+from referformer.evaluation.scoring.expression_files import (
     AnnotatedVideo,
     expression_jobs,
     read_mevis,
     read_ref_youtube_vos,
     submission_root,
 )
-from referformer.evaluation.mask_files import Problem, raise_problems
-from referformer.evaluation.score_pictures import Case, overlay_sheet, read_frame
-from referformer.evaluation.scoring import Score
+from referformer.evaluation.scoring.mask_files import Problem, raise_problems
+from referformer.evaluation.scoring.pictures import Case, overlay_sheet, read_frame
+from referformer.evaluation.scoring.videos import Score
 from referformer.files import atomic_write, check_folder
 
 # Columns of the video, the expression, J and F in the two tables, and what makes them percent.

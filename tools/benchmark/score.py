@@ -24,8 +24,8 @@ import numpy as np
 
 from referformer.cli import user_errors
 from referformer.evaluation import boundary_measure, boundary_radius
-from referformer.evaluation.mask_files import read_mask
-from referformer.evaluation.scoring import Job, davis_jobs, run_jobs, summarise
+from referformer.evaluation.scoring.mask_files import read_mask
+from referformer.evaluation.scoring.videos import Job, davis_jobs, run_jobs, summarise
 
 PROTOCOLS = {'unsupervised': 'proposals', 'semi-supervised': 'tracked'}
 YARDSTICK = 'reference seconds for one boundary measure of one pair of 854x480 masks'

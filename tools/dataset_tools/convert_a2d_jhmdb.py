@@ -20,7 +20,7 @@ from tqdm import tqdm
 from referformer.cli import user_errors
 from referformer.datasets import A2DSentences, JHMDBSentences, RVOSDataset
 from referformer.datasets.transforms import LoadH5Masks, LoadMatMasks, SampleFrames
-from referformer.evaluation.referring import encode_masks
+from referformer.evaluation.measures.referring import encode_masks
 from referformer.files import atomic_write, check_folder
 
 

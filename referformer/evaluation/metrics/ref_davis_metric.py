@@ -17,11 +17,11 @@ from torch import Tensor
 from referformer.datasets.ref_davis import NUM_ANNOTATORS
 from referformer.registry import METRICS
 
+from ..measures.davis import score_unsupervised
+from ..scoring.mask_files import raise_problems
+from ..scoring.report import format_table
+from ..scoring.videos import LabelJob, Score, summarise_annotators
 from .collect import KeyedMetric
-from .davis import score_unsupervised
-from .mask_files import raise_problems
-from .score_report import format_table
-from .scoring import LabelJob, Score, summarise_annotators
 
 _NAMES = {
     'J&F-Mean': 'J&F',

@@ -14,8 +14,13 @@ from mmengine.logging import MMLogger
 from referformer.files import atomic_write
 from referformer.registry import METRICS
 
+from ..measures.region_boundary import (
+    boundary_radius,
+    boundary_score,
+    find_boundary,
+    region_similarity,
+)
 from .collect import KeyedMetric, instance_masks
-from .functional import boundary_radius, boundary_score, find_boundary, region_similarity
 
 # Order of the rows of the table; other kinds follow in alphabetical order.
 _KINDS = ('appearance', 'motion', 'relation')

@@ -9,9 +9,9 @@ from PIL import Image
 
 from referformer.visualization import contact_sheet, draw_tile
 
-from .annotation_scoring import ImageScore
-from .score_report import sequence_rows
-from .scoring import Job, Score, by_sequence
+from .images import ImageScore
+from .report import sequence_rows
+from .videos import Job, Score, by_sequence
 
 if TYPE_CHECKING:
     from matplotlib.backends.backend_agg import FigureCanvasAgg

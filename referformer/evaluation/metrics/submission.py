@@ -20,7 +20,7 @@ from referformer.datasets.base import read_videos
 from referformer.files import atomic_open
 from referformer.registry import METRICS
 
-from .mask_files import (
+from ..scoring.mask_files import (
     Problem,
     check_folder_of_masks,
     folder_names,

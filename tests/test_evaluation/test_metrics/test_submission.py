@@ -10,15 +10,15 @@ from fixtures_rvos import write_ref_youtube_vos
 from gloo_processes import run_processes, share
 from PIL import Image
 
-from referformer.evaluation.expression_files import ref_youtube_vos_jobs
-from referformer.evaluation.scoring import run_jobs, summarise
-from referformer.evaluation.submission import (
+from referformer.evaluation.metrics.submission import (
     Entry,
     read_entries,
     validate_submission,
     write_masks,
     write_zip,
 )
+from referformer.evaluation.scoring.expression_files import ref_youtube_vos_jobs
+from referformer.evaluation.scoring.videos import run_jobs, summarise
 from referformer.registry import METRICS
 
 FRAMES = ('00000', '00005', '00010')

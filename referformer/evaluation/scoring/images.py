@@ -14,8 +14,8 @@ from tqdm import tqdm
 
 from referformer.files import read_json
 
+from ..measures.referring import FrameMasks, best_query, box_hits, rle_iou, summarise_frames
 from .mask_files import Problem, raise_problems
-from .referring import FrameMasks, best_query, box_hits, rle_iou, summarise_frames
 from .run_lengths import as_run_lengths
 
 BOX_FORMATS = ('xyxy', 'xywh')

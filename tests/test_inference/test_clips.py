@@ -15,11 +15,11 @@ from stub_segmenter import CONFIG, colour_video
 from referformer.apis import ReferFormerInferencer, check_device, init_model
 from referformer.datasets.synthetic.tokenizer import train_tokenizer
 from referformer.inference import ClipInferencer, check_texts, segment_video
+from referformer.inference.writer import ResultWriter, check_output
 from referformer.registry import DATASETS
-from referformer.results import ResultWriter, check_output
 from referformer.video_io import VideoReader, VideoWriter
 
-REPO = Path(__file__).resolve().parents[1]
+REPO = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture

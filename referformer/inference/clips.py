@@ -6,41 +6,19 @@ Every prediction goes through ``model.test_step`` with the transforms of the con
 pipeline: the path of ``tools/test.py`` and of validation.
 """
 
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from mmengine.registry import init_default_scope
 from torch import nn
 
-from .registry import TRANSFORMS, build
-from .structures import RVOSDataSample
+from ..registry import TRANSFORMS, build
+from ..structures import RVOSDataSample
+from .prediction import ClipPrediction, VideoPrediction
 
 DEFAULT_WINDOW = 36
-
-
-class ClipPrediction(NamedTuple):
-    """What the model says about one clip: the best query of each sentence."""
-
-    start: int  # number of the clip's first frame in the video
-    frames: np.ndarray  # (T, H, W, 3) uint8 RGB
-    scores: np.ndarray  # (n,)
-    masks: np.ndarray  # (n, T, H, W) bool
-    boxes: np.ndarray  # (n, T, 4) xyxy in pixels
-    reference_points: np.ndarray  # (n, T, 2) xy in pixels
-
-    def hide(self, below: float) -> 'ClipPrediction':
-        """The same with nothing found for the sentences that score less than ``below``."""
-        low = self.scores < below
-        shown = ~low[:, None, None]
-        return self._replace(
-            masks=self.masks & shown[..., None],
-            boxes=self.boxes * shown,
-            reference_points=np.where(shown, self.reference_points, np.nan),
-        )
 
 
 class ClipInferencer:
@@ -127,67 +105,6 @@ class ClipInferencer:
         for transform in self.transforms:
             results = transform(results)
         return results
-
-
-class VideoPrediction:
-    """Masks, boxes and scores of n sentences over a whole video; masks are kept compressed.
-
-    Attributes:
-        texts: The n sentences.
-        fps: Frames per second.
-        size: (h, w) of the frames.
-        starts: Number of the first frame of every clip.
-        files: What was written to disk, by what it is.
-    """
-
-    def __init__(self, texts: Sequence[str], fps: float, size: tuple[int, int]) -> None:
-        self.texts = list(texts)
-        self.fps = fps
-        self.size = size
-        self.starts: list[int] = []
-        self.files: dict[str, Path] = {}
-        self._scores: list[np.ndarray] = []
-        self._boxes: list[np.ndarray] = []
-        self._points: list[np.ndarray] = []
-        self._masks: list[list[bytes]] = [[] for _ in self.texts]
-
-    def __len__(self) -> int:
-        """Number of frames."""
-        return len(self._masks[0])
-
-    @property
-    def scores(self) -> np.ndarray:
-        """(clips, n), score of each sentence in each clip."""
-        return np.stack(self._scores)
-
-    @property
-    def boxes(self) -> np.ndarray:
-        """(n, frames, 4), xyxy in pixels."""
-        return np.concatenate(self._boxes, axis=1)
-
-    @property
-    def reference_points(self) -> np.ndarray:
-        """(n, frames, 2), xy in pixels; where the last decoder layer began to look."""
-        return np.concatenate(self._points, axis=1)
-
-    def masks(self, sentence: int) -> np.ndarray:
-        """All masks of one sentence, bool (frames, H, W)."""
-        return np.stack([self.mask(sentence, t) for t in range(len(self))])
-
-    def mask(self, sentence: int, frame: int) -> np.ndarray:
-        """The mask of one sentence in one frame, bool (H, W)."""
-        bits = np.frombuffer(zlib.decompress(self._masks[sentence][frame]), np.uint8)
-        H, W = self.size
-        return np.unpackbits(bits, count=H * W).astype(bool).reshape(H, W)
-
-    def append(self, clip: ClipPrediction) -> None:
-        """Add the next clip."""
-        self.starts.append(clip.start)
-        self._scores.append(clip.scores)
-        self._boxes.append(clip.boxes)
-        self._points.append(clip.reference_points)
-        for kept, masks in zip(self._masks, clip.masks):
-            kept += [zlib.compress(np.packbits(mask).tobytes(), 1) for mask in masks]
 
 
 def segment_video(

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from .annotation_scoring import ImageScore
-from .referring import RANKS
-from .scoring import Score, by_sequence
+from ..measures.referring import RANKS
+from .images import ImageScore
+from .videos import Score, by_sequence
 
 
 def sequence_rows(scores: Sequence[Score]) -> dict[str, dict[str, float]]:

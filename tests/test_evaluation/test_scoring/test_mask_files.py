@@ -9,7 +9,7 @@ import pytest
 from fixtures_rvos import PALETTE
 from PIL import Image
 
-from referformer.evaluation.mask_files import read_mask
+from referformer.evaluation.scoring.mask_files import read_mask
 
 LABELS = np.random.default_rng(0).integers(0, 4, (13, 17), dtype=np.uint8)
 

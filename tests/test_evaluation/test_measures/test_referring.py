@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from referformer.evaluation.referring import (
+from referformer.evaluation.measures.referring import (
     COCO_NUMBERS,
     FrameMasks,
     best_query,

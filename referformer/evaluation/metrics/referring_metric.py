@@ -11,8 +11,7 @@ from mmengine.logging import MMLogger
 from referformer.registry import METRICS
 from referformer.structures import cxcywh_to_xyxy
 
-from .collect import KeyedMetric, instance_masks
-from .referring import (
+from ..measures.referring import (
     FrameMasks,
     best_query,
     box_hits,
@@ -20,6 +19,7 @@ from .referring import (
     mask_iou,
     summarise_frames,
 )
+from .collect import KeyedMetric, instance_masks
 
 # IoUs of one frame computed twice differ by a few pixels at most.
 _SAME_SCORE = 0.01

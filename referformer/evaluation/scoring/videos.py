@@ -18,8 +18,8 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from .davis import LabelMaps, SequenceScore, score_semi_supervised, score_unsupervised
-from .functional import (
+from ..measures.davis import LabelMaps, SequenceScore, score_semi_supervised, score_unsupervised
+from ..measures.region_boundary import (
     boundary_radius,
     boundary_score,
     find_boundary,

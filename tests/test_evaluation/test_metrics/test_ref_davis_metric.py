@@ -15,7 +15,7 @@ from PIL import Image
 from referformer.evaluation import RefDAVISMetric
 from referformer.models.postprocess import choose_queries, merge_objects
 
-REPO = Path(__file__).resolve().parents[2]
+REPO = Path(__file__).resolve().parents[3]
 SIZE = (30, 46)
 # Annotated objects; 'car' has one that no sentence is about, 'dog' is shorter.
 VIDEOS = {'car': (3, 4), 'dog': (1, 2), 'judo': (2, 5)}

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from .files import check_folder
-from .inference import ClipPrediction, check_texts
-from .video_io import VideoReader, VideoWriter, output_suffix
-from .visualization import EvenSample, contact_sheet, draw_tile, overlay, palette, write_image
+from ..files import check_folder
+from ..video_io import VideoReader, VideoWriter, output_suffix
+from ..visualization import EvenSample, contact_sheet, draw_tile, overlay, palette, write_image
+from .clips import check_texts
+from .prediction import ClipPrediction
 
 _PENDING = 64  # PNGs that may wait to be written
 _OURS = re.compile(r'overlay\.\w+|masks|contact_sheet\.png|scores\.json')

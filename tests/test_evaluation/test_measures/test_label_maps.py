@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from referformer.evaluation import boundary_map, boundary_measure, region_similarity
-from referformer.evaluation.label_maps import find_edges, pairwise_scores
+from referformer.evaluation.measures.label_maps import find_edges, pairwise_scores
 
 
 def random_map(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from referformer.evaluation.run_lengths import as_run_lengths, read_counts
+from referformer.evaluation.scoring.run_lengths import as_run_lengths, read_counts
 
 coco_mask = pytest.importorskip('pycocotools.mask', reason='pycocotools is not installed')
 

@@ -15,11 +15,11 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from referformer.evaluation import VOSMetric
-from referformer.evaluation.davis import score_davis
-from referformer.evaluation.expression_files import mevis_jobs, ref_youtube_vos_jobs
-from referformer.evaluation.score_pictures import draw_scores
-from referformer.evaluation.score_report import format_csv, format_json
-from referformer.evaluation.scoring import (
+from referformer.evaluation.measures.davis import score_davis
+from referformer.evaluation.scoring.expression_files import mevis_jobs, ref_youtube_vos_jobs
+from referformer.evaluation.scoring.pictures import draw_scores
+from referformer.evaluation.scoring.report import format_csv, format_json
+from referformer.evaluation.scoring.videos import (
     Job,
     davis_jobs,
     ref_davis_jobs,

@@ -13,7 +13,8 @@ from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 
-from referformer.evaluation import ReferringMetric, referring_metric
+from referformer.evaluation import ReferringMetric
+from referformer.evaluation.metrics import referring_metric
 from referformer.registry import METRICS
 from referformer.structures import RVOSDataSample, xyxy_to_cxcywh
 

@@ -7,7 +7,11 @@ import pytest
 from PIL import Image
 
 from referformer.evaluation import boundary_measure, region_similarity
-from referformer.evaluation.davis import score_davis, score_semi_supervised, score_unsupervised
+from referformer.evaluation.measures.davis import (
+    score_davis,
+    score_semi_supervised,
+    score_unsupervised,
+)
 
 PROTOCOLS = {'unsupervised': score_unsupervised, 'semi-supervised': score_semi_supervised}
 

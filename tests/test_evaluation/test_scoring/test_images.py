@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from referformer.evaluation import ReferringMetric
-from referformer.evaluation.annotation_scoring import (
+from referformer.evaluation.scoring.images import (
     read_annotation,
     read_predictions,
     score_images,
     summarise_images,
 )
-from referformer.evaluation.score_pictures import draw_image_scores
+from referformer.evaluation.scoring.pictures import draw_image_scores
 
 coco_mask = pytest.importorskip('pycocotools.mask', reason='pycocotools is not installed')
 ABS = 1e-6

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from .functional import boundary_radius, statistics
 from .label_maps import pairwise_scores
+from .region_boundary import boundary_radius, statistics
 
 VOID = 255
 # T frames, (H, W) uint8 each, or one array (T, H, W). An iterator is asked for frame after frame.

@@ -8,7 +8,7 @@ from referformer.datasets.base import read_videos, require
 from referformer.files import read_json
 
 from .mask_files import Problem, frame_names, raise_problems
-from .scoring import ExpressionJob, Job, PaletteTruth, RunLengthTruth
+from .videos import ExpressionJob, Job, PaletteTruth, RunLengthTruth
 
 
 class AnnotatedVideo(NamedTuple):
