@@ -13,6 +13,7 @@ import torch
 from mmengine.runner import Runner
 from toy_project import REPO, write_config
 
+from referformer.commands import test, train
 from referformer.engine import VisualizationHook, read_checkpoint
 
 torch.set_num_threads(1)
@@ -25,8 +26,6 @@ def load_tool(path):
     return module
 
 
-train = load_tool(REPO / 'tools' / 'train.py')
-test = load_tool(REPO / 'tools' / 'test.py')
 plot_curve = load_tool(REPO / 'tools' / 'analysis_tools' / 'plot_curve.py')
 
 
