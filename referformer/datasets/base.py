@@ -73,8 +73,9 @@ class RVOSDataset(TolerantDataset):
         data_prefix: Folders of frames (key ``img``) and masks (key ``mask``), below ``data_root``.
         meta_file: File with the category of each object, below ``data_root``; training needs it.
             None: all labels are 0, which is enough for models with binary classification.
-        classes: Category names in the order of their labels; 'meta': those in ``meta_file``,
-            sorted. By default those of the class's ``METAINFO``, and 'meta' where it has none.
+        classes: Category names in the order of their labels, which have to be all there are;
+            'meta': those in ``meta_file``, sorted. By default those of the class's ``METAINFO``,
+            where others get the label -1, for binary models; 'meta' where it has none.
         video_ids: Use only these videos: a list of ids, or a text file (below ``data_root``) with
             one a line.
         kinds: Use only sentences of these kinds (the optional key ``kind``).
@@ -174,7 +175,10 @@ class RVOSDataset(TolerantDataset):
             )
             items += self._make_items(found, len(frame_names))
         if not items:
-            raise ValueError(f'{self.ann_file} has no expression for the split {self.split!r}')
+            raise ValueError(
+                f'{self.ann_file} has no expression to use for the split {self.split!r}: '
+                f'{self._why_none(videos)}'
+            )
         if self.test_mode:  # at the end: neighbours show the same clip
             again = [item for item in items if item['kind'] in self.shuffled_kinds]
             items += [{**item, 'frame_order': 'shuffled'} for item in again]
@@ -221,7 +225,23 @@ class RVOSDataset(TolerantDataset):
             raise ValueError(
                 f'video_ids names videos that are not in {self.ann_file}: {some_of(unknown)}'
             )
+        if not ids:
+            raise ValueError(f'video_ids takes all videos of {self.ann_file}: it names none')
         return {video_id: video for video_id, video in videos.items() if video_id in set(ids)}
+
+    def _why_none(self, videos: dict[str, dict]) -> str:
+        """What took all expressions of these videos."""
+        entries = [entry for video in videos.values() for entry in video['expressions'].values()]
+        if self.left_out:
+            return f'all {len(entries)} are left out, as the first one: {self.left_out[0]}'
+        if entries:  # only filters are left
+            kinds = sorted({str(entry.get('kind')) for entry in entries})
+            return (
+                f'kinds={list(self.kinds)} takes all {len(entries)}. Their kinds are '
+                f'{some_of(kinds)}.'
+            )
+        chosen = 'all its videos' if self.video_ids is None else 'the videos that video_ids names'
+        return f'{chosen} ({some_of(list(videos))}) have none.'
 
     def _parse_frames(self, video_id: str, video: dict) -> list[str]:
         return read_frames(video_id, video, self.ann_file)
@@ -337,6 +357,19 @@ class RVOSDataset(TolerantDataset):
         add_label = partial(self._add_label, categories, label_of)
         for video_id, found in expressions.items():
             expressions[video_id] = self._usable(((exp,) for exp in found), add_label)
+        others = {
+            categories[exp['video_id']][exp['obj_id']]
+            for found in expressions.values()
+            for exp in found
+            if exp['label'] < 0
+        }
+        if others:
+            print_log(
+                f'{self.meta_file}: {some_of(sorted(others))}: not among the {len(label_of)} '
+                f'categories of {type(self).__name__}. A binary model (num_classes=1) does not '
+                "need them; for others set classes='meta'.",
+                'current',
+            )
 
     def _add_label(
         self,
@@ -350,10 +383,10 @@ class RVOSDataset(TolerantDataset):
         where = f'videos.{video_id}.objects.{obj_id}.category'
         objects = get_entry(categories, video_id, self.meta_file, f'videos.{video_id}')
         category = get_entry(objects, obj_id, self.meta_file, where)
-        if category not in label_of:
+        if category not in label_of and self.classes is not None:
             raise ValueError(
                 f'{self.meta_file}: {where} is {category!r}, not one of the {len(label_of)} '
-                f"classes ({some_of(list(label_of))}). Pass classes=[...], or classes='meta' to "
-                'use those of the file.'
+                f'classes ({some_of(list(label_of))}). Add it to classes=[...], or pass '
+                "classes='meta' to use those of the file."
             )
-        return {**expression, 'label': label_of[category]}
+        return {**expression, 'label': label_of.get(category, -1)}

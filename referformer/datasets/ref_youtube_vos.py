@@ -63,9 +63,13 @@ class RefYouTubeVOS(RVOSDataset):
         path = Path(self.data_root, self.exclude_file)
         if path.exists():
             excluded = read_videos(path)
-            return {
-                video_id: video for video_id, video in videos.items() if video_id not in excluded
-            }
+            kept = {v: video for v, video in videos.items() if v not in excluded}
+            if videos and not kept:
+                raise ValueError(
+                    f'exclude_file takes all videos of {self.ann_file}: {path} names each of them. '
+                    'Pass exclude_file=None if they are meant.'
+                )
+            return kept
         if len(videos) != _OFFICIAL_VALID_VIDEOS:
             print_log(
                 f'{path} not found: all {len(videos)} videos of {self.ann_file} are used, while '

@@ -59,8 +59,15 @@ class ReferFormerCriterion(BaseModule):
         predictions = Predictions(*(x.float() for x in predictions))
         if self.mask_stride < 4:
             predictions = predictions._replace(masks=self._enlarge(predictions.masks))
-        if predictions.logits.shape[-1] == 1:  # referred or not, whatever the category
+        K = predictions.logits.shape[-1]
+        if K == 1:  # referred or not, whatever the category
             targets = targets._replace(labels=torch.zeros_like(targets.labels))
+        elif not ((targets.labels >= 0) & (targets.labels < K)).all():
+            raise ValueError(
+                f'the labels of a batch are {targets.labels.tolist()} (-1: of no known category), '
+                f'but the model has {K} classes. Set model.num_classes=1, which needs none, or '
+                "classes='meta' in the dataset and num_classes to their number."
+            )
         query = self.matcher(predictions, targets)  # (D, B)
         num_boxes = targets.valid.sum().float()
         if get_world_size() > 1:

@@ -214,6 +214,38 @@ def test_unknown_category_names_the_remedy(root):
         RVOSDataset(root, classes=['dog'])
 
 
+@pytest.mark.parametrize(
+    'options, change, message',
+    [
+        (
+            {'kinds': ['colour']},
+            lambda v: None,
+            r"kinds=\['colour'\] takes all 8\. Their kinds are appearance, motion, relation\.",
+        ),
+        (
+            {'video_ids': ['train1']},
+            lambda v: v['train1']['expressions'].clear(),
+            r'the videos that video_ids names \(train1\) have none',
+        ),
+        ({'video_ids': []}, lambda v: None, 'video_ids takes all videos .*: it names none'),
+        (
+            {'max_broken': 1.0},
+            lambda v: [e.pop('obj_id') for x in v.values() for e in x['expressions'].values()],
+            'all 8 are left out, as the first one: .* expression 0 of video train0 has no obj_id',
+        ),
+        (
+            {},
+            lambda v: [x['expressions'].clear() for x in v.values()],
+            r'all its videos \(train0, train1\) have none',
+        ),
+    ],
+)
+def test_the_filter_that_took_all_expressions_is_named(root, options, change, message):
+    edit(root, 'train', change)
+    with pytest.raises(ValueError, match=message):
+        RVOSDataset(root, **options)
+
+
 def test_no_empty_clips(root):
     with pytest.raises(ValueError, match='num_frames must be at least 1'):
         RVOSDataset(root, num_frames=0)

@@ -78,6 +78,28 @@ def test_label_is_the_index_of_the_published_class(tmp_path):
     assert dataset.metainfo['classes'][dataset.get_data_info(0)['label']] == 'dog'
 
 
+@pytest.mark.parametrize('split', ['train', 'valid'])
+def test_own_categories_are_of_no_class_but_can_be_read(tmp_path, split, messages):
+    write_ref_youtube_vos(tmp_path, num_objects=2)
+    path = tmp_path / split / 'meta.json'
+    path.write_text(path.read_text().replace('"dog"', '"robot"'))
+    dataset = build(tmp_path, split=split, exclude_file=None)
+    labels = {
+        item['obj_id']: item['label'] for item in map(dataset.get_data_info, range(len(dataset)))
+    }
+    assert labels == {1: -1, 2: dataset.metainfo['classes'].index('cat')}
+    [message] = [message for _, message in messages if 'robot' in message]
+    assert 'num_classes=1' in message and "classes='meta'" in message
+
+
+def test_the_file_that_excludes_all_videos_of_valid_is_named(tmp_path):
+    write_ref_youtube_vos(tmp_path, num_valid=0, num_test=2)
+    with pytest.raises(
+        ValueError, match='exclude_file takes all videos of .*test/meta_expressions'
+    ):
+        build(tmp_path, split='valid')
+
+
 def test_valid_leaves_out_the_videos_of_test(tmp_path, messages):
     write_ref_youtube_vos(tmp_path, num_test=3, with_valid_truth=False)
     assert video_ids(build(tmp_path, split='valid')) == ['valid0', 'valid1']

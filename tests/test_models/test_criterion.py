@@ -66,6 +66,14 @@ def test_binary_models_ignore_the_category(criterion):
     assert all(torch.equal(expected[name], other[name]) for name in expected)
 
 
+@pytest.mark.parametrize('label', [-1, 6])
+def test_a_label_that_the_model_has_no_class_for_is_refused(criterion, label):
+    predictions, targets = random_case(6)
+    targets.labels[0] = label
+    with pytest.raises(ValueError, match=rf'\[{label}, .*but the model has 6 classes'):
+        criterion(predictions, targets)
+
+
 def test_masks_of_unmatched_queries_get_no_gradient(criterion):
     predictions, targets = random_case()
     predictions = Predictions(*(x.requires_grad_() for x in predictions))
