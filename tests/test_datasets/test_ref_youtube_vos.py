@@ -95,7 +95,7 @@ def test_own_categories_are_of_no_class_but_can_be_read(tmp_path, split, message
 def test_the_file_that_excludes_all_videos_of_valid_is_named(tmp_path):
     write_ref_youtube_vos(tmp_path, num_valid=0, num_test=2)
     with pytest.raises(
-        ValueError, match='exclude_file takes all videos of .*test/meta_expressions'
+        ValueError, match=r'exclude_file takes all videos of .*test/meta_expressions'
     ):
         build(tmp_path, split='valid')
 
