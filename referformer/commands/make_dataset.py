@@ -107,7 +107,7 @@ def write_config(name: str, recipe: Path, weights: str, folder: Path, with_valid
         "data = dict(dataset=dict(data_root='{{ fileDirname }}', exclude_file=None))",
         f'{" = ".join(loaders)} = data',
         test,
-        'default_hooks = dict(checkpoint_keys=dict(fresh=[]))  # class heads, too, start from',
+        'default_hooks = dict(checkpoint_keys=dict(fresh=[]))  # the class heads go on, too',
         f'load_from = {weights!r}',
     ]
     (folder / name).write_text('\n'.join(lines) + '\n', encoding='utf-8')

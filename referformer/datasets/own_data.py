@@ -26,7 +26,7 @@ COLUMNS = ('video', 'object', 'sentence')
 OPTIONAL = ('category', 'kind', 'split')
 SPLITS = ('train', 'valid')
 _LISTED = 40  # problems in a message
-_COLOURS = [[0] * 3, *([(i * 67) % 256, (i * 151) % 256, (i * 211) % 256] for i in range(1, 256))]
+_PALETTE = bytes(i * factor % 256 for i in range(256) for factor in (67, 151, 211))
 
 
 class Sentence(NamedTuple):
@@ -50,7 +50,7 @@ class OwnVideo(NamedTuple):
     sentences: list[Sentence]
 
     def objects(self) -> dict[str, int]:
-        """Index of each object in the label maps: its number where all are numbers, else counted."""
+        """Object -> index in the label maps: its number where all are numbers, else counted."""
         names = list(dict.fromkeys(row.object for row in self.sentences))
         numbers = [int(name) if name.isdecimal() else 0 for name in names]
         plain = all(0 < number < 255 for number in numbers) and len(set(numbers)) == len(names)
@@ -206,7 +206,7 @@ def write_video(video: OwnVideo, folder: Path) -> tuple[list[str], int]:
             for i in np.argsort(-masks.sum((1, 2)), kind='stable'):
                 labels[masks[i]] = numbers[i]
         image = Image.fromarray(labels)
-        image.putpalette(sum(map(list, _COLOURS), []))
+        image.putpalette(_PALETTE)
         image.save(maps / f'{name}.png')
     return names, shared
 

@@ -362,4 +362,6 @@ def _pngs(folder: Path) -> list[Path]:
 
 
 def _annotation_files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix in _FILES)
+    """Its json files; xml files only where it has none, as Label Studio's labels are one, too."""
+    kinds = [sorted(folder.glob(f'*{suffix}')) for suffix in _FILES]
+    return kinds[0] or kinds[1]

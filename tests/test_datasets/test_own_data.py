@@ -204,7 +204,7 @@ def test_lines_that_are_wrong_are_listed(tmp_path, header, rows, texts):
 def test_a_table_of_another_encoding_names_the_remedy(tmp_path):
     path = tmp_path / 'sentences.csv'
     path.write_bytes('video,object,sentence\na,1,éveillé\n'.encode('latin-1'))
-    with pytest.raises(ValueError, match='not UTF-8.*CSV UTF-8'):
+    with pytest.raises(ValueError, match=r'not UTF-8.*CSV UTF-8'):
         read_sentences(path)
 
 
@@ -236,6 +236,19 @@ def test_a_file_of_other_videos_is_not_taken(own):
     (root / 'all.json').rename(root / 'masks')
     message = refused(root)
     assert 'other: ' in message and 'has no masks of it, but of: beach, city, park' in message
+
+
+def test_a_folder_may_hold_the_export_of_one_video(own):
+    root, truth = own
+    for path in (root / 'masks/city').iterdir():
+        path.unlink()
+    FORMS['label-studio'][0](root / 'masks/city', {'frames': truth['city']})
+    (root / 'masks/city/labels.xml').write_text('<View/>')
+    (root / 'masks/city/frames').mkdir()
+    write_table(root, [('city', 'cat', 'a cat')])
+    make(root)
+    maps = read_maps(root / 'mine/train/Annotations/city')
+    np.testing.assert_array_equal(maps, truth['city'] == 2)
 
 
 def test_nothing_is_replaced_or_half_written(own, monkeypatch):
