@@ -17,6 +17,12 @@ from ..datasets.own_data import make_dataset
 from ..engine.launch import read_config
 
 RECIPE = 'referformer_vswin-t_ytvos'
+PLACES = {
+    'sentences': 'table: CSV in UTF-8',
+    'videos': 'folder of videos and of folders of frames',
+    'masks': 'folder, or json or xml file',
+    'out': 'folder to make',
+}
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -24,10 +30,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('sentences', type=Path, help='table: CSV in UTF-8')
-    parser.add_argument('videos', type=Path, help='folder of videos and of folders of frames')
-    parser.add_argument('masks', type=Path, help='folder, or json or xml file')
-    parser.add_argument('out', type=Path, help='folder to make')
+    for name, what in PLACES.items():
+        parser.add_argument(name, type=Path, help=what)
     parser.add_argument(
         '--valid',
         type=float,

@@ -6,7 +6,7 @@ import random
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from glob import escape
 from pathlib import Path
@@ -19,7 +19,7 @@ from tqdm import tqdm
 from referformer.files import check_folder
 from referformer.video_io import VideoReader
 
-from .annotation_files import clean_text, some_of
+from .annotation_files import some_of
 from .own_masks import Masks, find_masks
 
 COLUMNS = ('video', 'object', 'sentence')
@@ -89,21 +89,21 @@ def read_sentences(path: Path) -> list[Sentence]:
             )
             continue
         row = Sentence(table.line_num, **{name: text.strip() for name, text in entry.items()})
-        empty = [name for name in COLUMNS if not getattr(row, name)]
-        if empty:
-            problems.append(f'{where}: {empty[0]} is empty')
-            continue
-        if row.split not in ('', *SPLITS):
-            problems.append(f'{where}: split is {row.split!r}, not train or valid')
-        if Path(row.video).name != row.video or row.video.startswith('.'):
-            problems.append(f'{where}: the video {row.video!r} must be a name, without folder')
-        key = row.video, row.object, clean_text(row.sentence, where)
-        if key in seen:
-            problems.append(f'{where} says what line {seen[key]} does')
-        seen.setdefault(key, row.line)
         rows.append(row)
+        problems += [f'{where}: {problem}' for problem in _faults(row)]
+        first = seen.setdefault((row.video, row.object, row.sentence.lower()), row)
+        if first is not row:
+            problems.append(f'{where} says what line {first.line} does')
     raise_all(problems if rows or problems else ['it has no sentence'], str(path))
     return rows
+
+
+def _faults(row: Sentence) -> Iterator[str]:
+    yield from (f'{name} is empty' for name in COLUMNS if not getattr(row, name))
+    if row.split not in ('', *SPLITS):
+        yield f'split is {row.split!r}, not train or valid'
+    if Path(row.video).name != row.video or row.video.startswith('.'):
+        yield f'the video {row.video!r} must be a name, without folder'
 
 
 def find_videos(
@@ -154,7 +154,7 @@ def check_video(video: OwnVideo) -> list[str]:
     for frame, index in enumerate(order):
         try:
             masks = video.masks.read(index, objects)
-        except (ValueError, LookupError) as error:
+        except (LookupError, TypeError, ValueError) as error:
             problems.append(f'{video.name}: {error}')
             continue
         if masks.size and masks.shape[1:] != reader.size:
@@ -187,28 +187,29 @@ def write_video(video: OwnVideo, folder: Path) -> tuple[list[str], int]:
     for place in (images, maps):
         place.mkdir(parents=True)
     reader, objects = VideoReader(video.path), video.objects()
-    numbers, names, shared = np.array(list(objects.values())), [], 0
-    files = reader.frame_files
-    count = sum(1 for _ in reader) if files is None else len(files)
-    order = video.masks.order(reader.frame_names, count)
-    for t, frame in enumerate(reader if files is None else files):
-        name = f'{t:05d}' if files is None else frame.stem
-        names.append(name)
-        if files is not None and frame.suffix.lower() in ('.jpg', '.jpeg'):
-            shutil.copyfile(frame, images / f'{name}.jpg')
-        else:
-            image = Image.fromarray(frame) if files is None else Image.open(frame).convert('RGB')
-            image.save(images / f'{name}.jpg', quality=95)
-        masks = video.masks.read(order[t], list(objects))
+    frames = reader.frame_files or reader
+    names = reader.frame_names or [f'{t:05d}' for t in range(sum(1 for _ in reader))]
+    order, shared = video.masks.order(reader.frame_names, len(names)), 0
+    for name, frame, index in zip(names, frames, order):
+        _write_frame(frame, images / f'{name}.jpg')
+        masks = video.masks.read(index, list(objects))
+        shared += int((masks.sum(0) > 1).sum())
         labels = np.zeros(reader.size, np.uint8)
-        if masks.size:
-            shared += int((masks.sum(0) > 1).sum())
-            for i in np.argsort(-masks.sum((1, 2)), kind='stable'):
-                labels[masks[i]] = numbers[i]
+        for number, mask in sorted(zip(objects.values(), masks), key=lambda pair: -pair[1].sum()):
+            if mask.size:
+                labels[mask] = number
         image = Image.fromarray(labels)
         image.putpalette(_PALETTE)
         image.save(maps / f'{name}.png')
     return names, shared
+
+
+def _write_frame(frame: Path | np.ndarray, path: Path) -> None:
+    if isinstance(frame, Path) and frame.suffix.lower() in ('.jpg', '.jpeg'):
+        shutil.copyfile(frame, path)
+        return
+    image = Image.open(frame).convert('RGB') if isinstance(frame, Path) else Image.fromarray(frame)
+    image.save(path, quality=95)
 
 
 def choose_splits(videos: Sequence[OwnVideo], share: float) -> dict[str, list[OwnVideo]]:

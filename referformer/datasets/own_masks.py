@@ -59,7 +59,8 @@ class Masks:
         """
         length = self.length if self.names is None else len(self.names)
         if self.names and frames and set(self.names) & set(frames):
-            bare, lost = ([n for n in a if n not in set(b)] for a, b in self._both_ways(frames))
+            bare = [name for name in frames if name not in self.names]
+            lost = [name for name in self.names if name not in frames]
             if bare or lost:
                 parts = [f'frames without masks: {some_of(bare)}'] if bare else []
                 parts += [f'masks without frames: {some_of(lost)}'] if lost else []
@@ -69,9 +70,6 @@ class Masks:
         if length not in (None, count):
             raise ValueError(f'there are {count} frames, but masks for {length}')
         return list(range(count))
-
-    def _both_ways(self, frames: Sequence[str]) -> list[tuple[Sequence[str], Sequence[str]]]:
-        return [(frames, self.names), (self.names, frames)]
 
 
 class ImageMasks(Masks):
@@ -216,8 +214,10 @@ def _read_youtube_vis(content: dict) -> dict[str, DrawnMasks]:
     for annotation in content['annotations']:
         number = annotation['video_id']
         size = videos[number]['height'], videos[number]['width']
-        label = labels.get(annotation['category_id'])
-        for frame, parts in enumerate(annotation['segmentations']):
+        label, frames = labels.get(annotation['category_id']), annotation['segmentations']
+        if len(frames) != found[number][1].length:
+            raise ValueError(f'annotation {annotation["id"]} has {len(frames)} segmentations')
+        for frame, parts in enumerate(frames):
             if parts:
                 draw = partial(draw_segmentation, parts, *size)
                 found[number][1].add(annotation['id'], label, frame, draw)

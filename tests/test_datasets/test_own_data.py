@@ -189,7 +189,7 @@ def test_several_objects_do_not_fit_black_and_white(own):
                 "line 3: split is 'test', not train or valid",
                 'line 4 says what line 3 does',
                 "line 5: the video '../a' must be a name",
-                "line 6 does not have 4 fields: quote what has ','",
+                "line 6 has not 4 fields: quote what has ','",
             ],
         ),
     ],
@@ -213,6 +213,12 @@ def test_a_table_of_another_encoding_names_the_remedy(tmp_path):
     [
         ('beach.json', '{"videos": [{"id": 1}]}', "lacks 'categories'"),
         ('beach.json', '{"videos": ', 'Expecting value'),
+        (
+            'beach.json',
+            '{"categories": [], "videos": [{"id": 1, "length": 4, "height": 48, "width": 64}], '
+            '"annotations": [{"id": 8, "video_id": 1, "category_id": 1, "segmentations": [null]}]}',
+            'annotation 8 has 1 segmentations',
+        ),
         ('beach.json', '[{"data": {"video": "a.mp4"}}]', 'boxes, not masks'),
         ('beach.xml', '<annotations', 'no export of'),
         ('beach.xml', '<annotations><image/></annotations>', 'CVAT for video 1.1'),
