@@ -149,7 +149,9 @@ def check_video(video: OwnVideo) -> list[str]:
         order = video.masks.order(reader.frame_names, count)
     except (ValueError, OSError) as error:
         return [f'{video.name}: {error}']
-    objects = list(video.objects())
+    objects = list(dict.fromkeys(row.object for row in video.sentences))
+    if len(objects) > 255:
+        return [f'{video.name}: {len(objects)} objects, but label maps hold 255']
     visible, problems = np.zeros(len(objects), bool), []
     for frame, index in enumerate(order):
         try:

@@ -189,7 +189,7 @@ def test_several_objects_do_not_fit_black_and_white(own):
                 "line 3: split is 'test', not train or valid",
                 'line 4 says what line 3 does',
                 "line 5: the video '../a' must be a name",
-                "line 6 has not 4 fields: quote what has ','",
+                "line 6 does not have 4 fields: quote what has ','",
             ],
         ),
     ],
@@ -242,6 +242,12 @@ def test_a_file_of_other_videos_is_not_taken(own):
     (root / 'all.json').rename(root / 'masks')
     message = refused(root)
     assert 'other: ' in message and 'has no masks of it, but of: beach, city, park' in message
+
+
+def test_more_objects_than_a_label_map_holds_are_refused(own):
+    root, _ = own
+    write_table(root, [('beach', f'o{i}', 'x') for i in range(256)])
+    assert 'beach: 256 objects, but label maps hold 255' in refused(root)
 
 
 def test_a_folder_may_hold_the_export_of_one_video(own):
