@@ -1,4 +1,4 @@
-"""Videos in and out: mp4, avi and other files OpenCV decodes, GIFs, folders of frames.
+"""Videos in and out: files and addresses by PyAV, folders of frames; mp4, avi and GIF back.
 
 Frames are RGB uint8 (H, W, 3) everywhere outside this file.
 """
@@ -8,80 +8,88 @@ import math
 import os
 import queue
 import re
-import struct
 import threading
-from collections.abc import Iterable, Iterator
-from fractions import Fraction
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
-import cv2
 import numpy as np
 from mmengine.logging import print_log
-from PIL import GifImagePlugin, Image, ImageSequence
+from PIL import Image, ImageOps
 
-# FFmpeg's own messages would stand beside the one clear message of this module. It reads this when
-# the first video is opened.
-os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
+from .video_codecs import WRITABLE_SUFFIXES, Encoder, is_address, open_video
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
-WRITABLE_SUFFIXES = ('.mp4', '.avi', '.gif')
 DEFAULT_FPS = 10.0
-_SUPPORTED = (
+SUPPORTED = (
     'Supported are mp4, avi, mov, mkv, webm and what else FFmpeg decodes, gif, and a folder of '
     f'frames ({", ".join(IMAGE_SUFFIXES)}).'
 )
 T = TypeVar('T')
 
 
-class VideoReader:
+class FrameSource(ABC):
     """The frames of a video, in order, one at a time.
 
-    Iterating yields RGB uint8 arrays (H, W, 3) and can be repeated. ``len()`` is what the container
-    claims, which can be wrong; after a full pass it is the number of frames that could be decoded.
+    Iterating yields RGB uint8 arrays (H, W, 3) of one size. It can be repeated, except where the
+    source itself cannot, such as a camera.
 
     Args:
-        path: A video file, a GIF, or a folder of frames, which are sorted naturally (2 before 10).
-        fps: Frame rate to use instead of the file's own. Folders have none: default 10.
+        name: What it is called in messages and results.
+        fps: Frame rate to use instead of its own.
+        max_frames: Stop after so many.
 
     Attributes:
-        fps: Frames per second; of a GIF the mean over its frames.
+        path: The file or folder; of other sources a path that tells the kind of file at most.
+        fps: Frames per second; where frames last differently, the mean.
         size: (h, w) of the frames.
-        frame_files: The images of a folder in order; None for other videos.
+        times: Seconds from the first frame to each one read so far; empty where ``fps`` says it.
+        frame_files: The images that are the frames; None for other videos.
+        sound: What to open for the sound, and the time of the first frame in it, in seconds; None
+            where there is none.
 
     Raises:
-        FileNotFoundError: If ``path`` does not exist.
-        ValueError: If it cannot be decoded or holds no frames.
+        ValueError: If there are no frames, or the first one cannot be used.
     """
 
-    def __init__(self, path: str | Path, fps: float | None = None) -> None:
-        self.path = Path(path)
-        if fps is not None and not (math.isfinite(fps) and fps > 0):
-            raise ValueError(f'the frame rate must be a positive number, got {fps}.')
-        if not self.path.exists():
-            raise FileNotFoundError(f'{path} not found. {_SUPPORTED}')
+    def __init__(self, name: str, fps: float | None = None, max_frames: int | None = None) -> None:
+        for what, value in (('frame rate', fps), ('number of frames', max_frames)):
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise ValueError(f'the {what} must be a positive number, got {value}.')
+        self.name, self.path = name, Path(name)
+        self.times: list[float] = []
         self.frame_files: list[Path] | None = None
-        if self.path.is_dir():
-            own_fps = self._open_folder()
-        elif self.path.suffix.lower() == '.gif':
-            own_fps = self._open_gif()
-        else:
-            own_fps = self._open_video()
+        self.sound: tuple[str, float] | None = None
+        self._limit, self._claimed, self._once = max_frames, 0, False
+        self._fixed_rate = fps is not None
+        own_fps = self._open()
         self.fps = float(fps or own_fps)
+        frames = self._frames()
+        first = next(frames, None)
+        if first is None:
+            raise ValueError(f'{name} has no frames. {SUPPORTED}')
+        self.size: tuple[int, int] = as_frame(first, self._frame_name(0)).shape[:2]
+        self._started = chain([first], frames) if self._once else None
 
     def __len__(self) -> int:
-        return self._num_frames
+        """What the container claims, which can be wrong; 0 where nobody knows.
+
+        After a full pass it is the number of frames that could be decoded.
+        """
+        return min(self._claimed, self._limit or self._claimed)
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        if self.frame_files is not None:
-            return self._check_sizes(map(_read_image, self.frame_files))
-        frames = _gif_frames if self.path.suffix.lower() == '.gif' else _video_frames
-        return self._check_sizes(self._count(frames(self.path)))
+        frames, self._started = (self._started if self._once else self._frames()), None
+        if frames is None:
+            raise ValueError(f'{self.name} can be read only once; open it again.')
+        return self._count(islice(frames, self._limit))
 
     @property
     def frame_names(self) -> list[str] | None:
-        """Names of a folder's frames without suffix; None for files, whose frames have none."""
+        """Names of images without suffix; None for other videos, whose frames have none."""
         return None if self.frame_files is None else [file.stem for file in self.frame_files]
 
     def verify(self) -> None:
@@ -96,78 +104,94 @@ class VideoReader:
             for _ in self:
                 pass
 
-    def _open_folder(self) -> float:
-        files = [
-            p for p in self.path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()
-        ]
-        if not files:
-            raise ValueError(f'no frames in {self.path}. {_SUPPORTED}')
-        self.frame_files = sorted(files, key=lambda file: _natural(file.name))
-        stems = [file.stem for file in self.frame_files]
-        if len(set(stems)) < len(stems):
-            twice = next(stem for stem in stems if stems.count(stem) > 1)
-            raise ValueError(f'{self.path} has several images named {twice}; keep one format.')
-        self._num_frames = len(files)
-        self.size = _read_image(self.frame_files[0]).shape[:2]
-        return DEFAULT_FPS
+    @abstractmethod
+    def _open(self) -> float:
+        """Find out about the source, and return its frame rate."""
 
-    def _open_gif(self) -> float:
-        durations = []
-        try:
-            with Image.open(self.path) as gif:
-                self.size = (gif.height, gif.width)
-                for frame in ImageSequence.Iterator(gif):
-                    durations.append(frame.info.get('duration', 0))
-        except (OSError, ValueError, EOFError, SyntaxError) as error:
-            if not durations:
-                raise ValueError(
-                    f'{self.path} is not a readable GIF ({error}). {_SUPPORTED}'
-                ) from None
-        self._num_frames = len(durations)
-        next(iter(self))
-        total = sum(durations) / 1000
-        return len(durations) / total if total > 0 else DEFAULT_FPS
+    @abstractmethod
+    def _frames(self) -> Iterator[Any]:
+        """One pass over what ``as_frame`` takes."""
 
-    def _open_video(self) -> float:
-        capture = cv2.VideoCapture(str(self.path), cv2.CAP_FFMPEG)
-        try:
-            found, frame = capture.read() if capture.isOpened() else (False, None)
-            if not found:
-                raise ValueError(
-                    f'{self.path} is not a readable video: no frame could be decoded. {_SUPPORTED}'
-                )
-            # The size of a decoded frame, because a rotation in the container swaps the sides.
-            self.size = frame.shape[:2]
-            self._num_frames = max(1, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
-            fps = capture.get(cv2.CAP_PROP_FPS)
-        finally:
-            capture.release()
-        return fps if math.isfinite(fps) and fps > 0 else DEFAULT_FPS
-
-    def _count(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    def _count(self, frames: Iterable[Any]) -> Iterator[np.ndarray]:
         """Correct the number of frames at the end of a full pass."""
-        decoded = 0
-        for frame in frames:
-            decoded += 1
+        count = 0
+        for frame in check_frames(frames, self._frame_name, self.size):
+            count += 1
             yield frame
-        if decoded < self._num_frames:
+        if count < len(self):
             print_log(
-                f'{self.path} claims {self._num_frames} frames, {decoded} could be decoded: '
+                f'{self.name} claims {self._claimed} frames, {count} could be decoded: '
                 'it may be truncated.',
                 'current',
                 logging.WARNING,
             )
-        self._num_frames = decoded
+        self._claimed = count
 
-    def _check_sizes(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        for i, frame in enumerate(frames):
-            if frame.shape[:2] != self.size:
-                name = self.path if self.frame_files is None else self.frame_files[i]
-                raise ValueError(
-                    f'frame {i} of {name} is {frame.shape[1]}x{frame.shape[0]}, the first frame is '
-                    f'{self.size[1]}x{self.size[0]}; all frames of a video need one size.'
-                )
-            yield frame
+    def _frame_name(self, index: int) -> str:
+        files = self.frame_files
+        return f'frame {index} of {self.name if files is None else files[index]}'
+
+
+class VideoReader(FrameSource):
+    """Reads a video file, a GIF, an address, or images.
+
+    Args:
+        video: A file; its address (``https://...``); a folder of frames, which are sorted naturally
+            (2 before 10); or the images themselves.
+        fps: Frame rate to use instead of the file's own. Images have none: default 10.
+        max_frames: Stop after so many.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        OSError: If an address does not answer.
+        ValueError: If it cannot be decoded or holds no frames.
+    """
+
+    def __init__(
+        self,
+        video: str | Path | Sequence[Path],
+        fps: float | None = None,
+        max_frames: int | None = None,
+    ) -> None:
+        self._images = None if isinstance(video, (str, Path)) else list(video)
+        super().__init__(str(self._images[0].parent if self._images else video), fps, max_frames)
+
+    def _open(self) -> float:
+        if is_address(self.name):
+            self.path = Path(Path(urlsplit(self.name).path).name or 'video')
+        elif not self.path.exists():
+            raise FileNotFoundError(f'{self.name} not found. {SUPPORTED}')
+        elif self.path.is_dir():
+            self.frame_files = self._images or list_images(self.path)
+        elif self.path.suffix.lower() in IMAGE_SUFFIXES:
+            self.frame_files = [self.path]
+        if self.frame_files is not None:
+            self._claimed = len(self.frame_files)
+            _check_names(self.frame_files)
+            return DEFAULT_FPS
+        self._video = open_video(self.name)
+        self._claimed, self._once = self._video.num_frames, self._video.once
+        if self._video.with_sound and not (self._once or self._fixed_rate):
+            self.sound = (self.name, 0.0)
+        fps = float(self._video.fps)
+        return fps if math.isfinite(fps) and fps > 0 else DEFAULT_FPS
+
+    def _frames(self) -> Iterator[np.ndarray]:
+        if self.frame_files is not None:
+            return map(_read_image, self.frame_files)
+        return self._timed_frames()
+
+    def _timed_frames(self) -> Iterator[np.ndarray]:
+        # The one that told the size serves the first pass: a pipe cannot be opened again.
+        video, self._video = self._video or open_video(self.name), None
+        self.times, start = [], None
+        for image, time in video.frames():
+            if time is not None and not self._fixed_rate:
+                if start is None:
+                    start = time
+                    self.sound = self.sound and (self.name, start)
+                self.times.append(time - start)
+            yield image
 
 
 class VideoWriter:
@@ -177,39 +201,43 @@ class VideoWriter:
     exception it is removed, so that there is never half a video under ``path``.
 
     Args:
-        path: Ends in ``.mp4`` (MPEG-4 part 2), ``.avi`` (Motion JPEG) or ``.gif``.
-        fps: Frames per second. OpenCV's mp4 rounds it to 3 decimals; a GIF counts in 1/100 s: some
-            of its frames last longer than others so that the mean is right.
-        size: (h, w) of the frames. mp4 needs even numbers: use avi or gif for others.
+        path: Ends in ``.mp4`` (H.264 as browsers play it), ``.avi`` (Motion JPEG) or ``.gif``,
+            which counts in 1/100 s: some frames last longer, so that the mean is right.
+        fps: Frames per second.
+        size: (h, w) of the frames. An mp4 of an odd size repeats its last row or column, because
+            H.264 counts in pairs.
+        like: The video that the frames come from: they keep its times (not in avi) and its sound
+            (not in gif).
 
     Raises:
-        ValueError: For another suffix, a wrong frame rate, an odd size in mp4, an unequal frame.
+        ValueError: For another suffix, a wrong frame rate, an unequal frame.
         OSError: If the file cannot be written.
+        ModuleNotFoundError: Without PyAV.
     """
 
-    def __init__(self, path: str | Path, fps: float, size: tuple[int, int]) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        fps: float,
+        size: tuple[int, int],
+        like: FrameSource | None = None,
+    ) -> None:
         self.path = Path(path)
         self.fps = float(fps)
         self.size = (int(size[0]), int(size[1]))
-        suffix = self.path.suffix.lower()
-        if suffix not in WRITABLE_SUFFIXES:
+        self.like = like
+        self.num_frames = 0
+        if self.path.suffix.lower() not in WRITABLE_SUFFIXES:
             raise ValueError(f'cannot write {self.path}: use {", ".join(WRITABLE_SUFFIXES)}.')
         if not (math.isfinite(self.fps) and self.fps > 0):
             raise ValueError(f'cannot write {self.path} at {fps} frames per second.')
-        if suffix == '.mp4' and (self.size[0] % 2 or self.size[1] % 2):
-            raise ValueError(
-                f'cannot write {self.path} at {self.size[1]}x{self.size[0]}: mp4 needs even '
-                'numbers, avi and gif take any size.'
-            )
-        self.num_frames = 0
 
     def __enter__(self) -> 'VideoWriter':
-        # The suffix stays at the end, because OpenCV chooses the container by it.
+        # The suffix stays at the end, because FFmpeg chooses the container by it.
         self._part = self.path.with_name(f'.{self.path.stem}.{os.getpid()}.part{self.path.suffix}')
-        suffix = self.path.suffix.lower()
-        encoder = {'.mp4': _Mp4, '.avi': _Avi, '.gif': _Gif}[suffix]
         try:
-            self._encoder = encoder(self._part, self.fps, self.size)
+            sound = None if self.like is None else self.like.sound
+            self._encoder = Encoder(self._part, self.fps, self.size, sound)
         except BaseException:
             self._part.unlink(missing_ok=True)
             raise
@@ -222,7 +250,9 @@ class VideoWriter:
                 f'{self.path} takes uint8 frames of shape {(*self.size, 3)}, '
                 f'got {frame.dtype} {frame.shape}.'
             )
-        self._encoder.write(frame)
+        times = [] if self.like is None else self.like.times
+        known = self.num_frames < len(times)
+        self._encoder.write(frame, times[self.num_frames] if known else None)
         self.num_frames += 1
 
     def __exit__(self, kind: type | None, *_: Any) -> None:
@@ -236,81 +266,10 @@ class VideoWriter:
             self._part.unlink(missing_ok=True)
 
 
-class _Mp4:
-    """MPEG-4 part 2 by OpenCV's FFmpeg: the codec that every build of OpenCV can write."""
-
-    def __init__(self, path: Path, fps: float, size: tuple[int, int]) -> None:
-        self._writer = _open_writer(path, cv2.CAP_FFMPEG, 'mp4v', fps, size)
-
-    def write(self, frame: np.ndarray) -> None:
-        self._writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
-
-    def close(self) -> None:
-        self._writer.release()
-
-
-class _Avi:
-    """Motion JPEG by OpenCV's own muxer, which takes odd sizes but only whole frame rates.
-
-    The frame rate is therefore corrected in the header afterwards.
-    """
-
-    def __init__(self, path: Path, fps: float, size: tuple[int, int]) -> None:
-        self._path, self._fps = path, fps
-        self._writer = _open_writer(path, cv2.CAP_OPENCV_MJPEG, 'MJPG', max(1, round(fps)), size)
-
-    def write(self, frame: np.ndarray) -> None:
-        self._writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
-
-    def close(self) -> None:
-        self._writer.release()
-        rate = Fraction(self._fps).limit_denominator(1001)
-        with open(self._path, 'r+b') as file:
-            head = file.read(4096)
-            main, stream = head.find(b'avih'), head.find(b'strh')
-            if main < 0 or stream < 0:
-                return
-            file.seek(main + 8)  # dwMicroSecPerFrame
-            file.write(struct.pack('<I', round(1e6 / self._fps)))
-            file.seek(stream + 8 + 20)  # dwScale, dwRate
-            file.write(struct.pack('<II', rate.denominator, rate.numerator))
-
-
-class _Gif:
-    """Full frames with their own palettes, written as they come.
-
-    Pillow's ``save_all`` holds all frames in memory, and merges equal neighbours: fewer frames.
-    """
-
-    def __init__(self, path: Path, fps: float, size: tuple[int, int]) -> None:
-        self._fps, self._index = fps, 0
-        self._file = open(path, 'wb')  # noqa: SIM115  closed by close()
-        self._file.write(b'GIF89a' + struct.pack('<HHBBB', size[1], size[0], 0x70, 0, 0))
-        self._file.write(b'!\xff\x0bNETSCAPE2.0\x03\x01\x00\x00\x00')  # repeat for ever
-
-    def write(self, frame: np.ndarray) -> None:
-        image = Image.fromarray(frame).quantize(256, Image.Quantize.MEDIANCUT)
-        end, start = (round(100 * i / self._fps) for i in (self._index + 1, self._index))
-        self._index += 1
-        blocks = GifImagePlugin.getdata(
-            image, duration=10 * max(1, end - start), include_color_table=True
-        )
-        self._file.writelines(blocks)
-
-    def close(self) -> None:
-        self._file.write(b';')
-        self._file.close()
-
-
-def output_suffix(reader: VideoReader) -> str:
-    """The format to write beside an input: its own where that can be written, else mp4.
-
-    Videos with an odd side become avi, because mp4 would lose a row or column.
-    """
+def output_suffix(reader: FrameSource) -> str:
+    """The format to write beside an input: its own where that can be written, else mp4."""
     suffix = reader.path.suffix.lower()
-    suffix = suffix if suffix in WRITABLE_SUFFIXES and reader.frame_files is None else '.mp4'
-    odd = reader.size[0] % 2 or reader.size[1] % 2
-    return '.avi' if suffix == '.mp4' and odd else suffix
+    return suffix if suffix in WRITABLE_SUFFIXES and reader.frame_files is None else '.mp4'
 
 
 def prefetch(items: Iterable[T], depth: int = 8) -> Iterator[T]:
@@ -353,61 +312,83 @@ def prefetch(items: Iterable[T], depth: int = 8) -> Iterator[T]:
         thread.join()
 
 
-def _open_writer(
-    path: Path, api: int, codec: str, fps: float, size: tuple[int, int]
-) -> cv2.VideoWriter:
-    writer = cv2.VideoWriter(
-        str(path), api, cv2.VideoWriter_fourcc(*codec), fps, (size[1], size[0])
-    )
-    if not writer.isOpened():
-        raise OSError(
-            f'OpenCV cannot write {path.suffix} ({codec}, {fps} frames/s) to {path.parent}.'
+def list_images(folder: Path) -> list[Path]:
+    """The images of a folder, sorted naturally.
+
+    Raises:
+        ValueError: If there are none.
+    """
+    files = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()]
+    if not files:
+        raise ValueError(f'no frames in {folder}. {SUPPORTED}')
+    return sorted(files, key=lambda file: natural(file.name))
+
+
+def check_frames(
+    frames: Iterable[Any],
+    name: Callable[[int], str] = 'frame {}'.format,
+    size: tuple[int, int] | None = None,
+) -> Iterator[np.ndarray]:
+    """What ``as_frame`` makes of them, all of one size.
+
+    Args:
+        frames: What ``as_frame`` takes.
+        name: What to call frame number i.
+        size: (h, w); that of the first frame by default.
+
+    Raises:
+        ValueError: Naming the first frame that is none or has another size.
+    """
+    for i, frame in enumerate(frames):
+        image = as_frame(frame, name(i))
+        size = size or image.shape[:2]
+        if image.shape[:2] != size:
+            raise ValueError(
+                f'{name(i)} is {image.shape[1]}x{image.shape[0]}, the first frame is '
+                f'{size[1]}x{size[0]}; all frames of a video need one size.'
+            )
+        yield image
+
+
+def as_frame(frame: Any, name: str) -> np.ndarray:
+    """RGB uint8 (H, W, 3) of an array, a tensor (also (3, H, W)) or a picture of Pillow's.
+
+    Raises:
+        ValueError: Saying what ``name`` is instead.
+    """
+    if isinstance(frame, Image.Image):
+        frame = frame.convert('RGB')
+    image = np.asarray(frame.cpu() if hasattr(frame, 'cpu') else frame)
+    if image.ndim == 3 and image.shape[0] == 3 != image.shape[2]:
+        image = np.moveaxis(image, 0, -1)
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise ValueError(
+            f'{name} is {image.dtype} {image.shape}; frames are uint8 (height, width, 3), RGB, '
+            'from 0 to 255.'
         )
-    return writer
+    return np.ascontiguousarray(image)
 
 
-def _video_frames(path: Path) -> Iterator[np.ndarray]:
-    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
-    try:
-        while True:
-            found, frame = capture.read()
-            if not found:
-                return
-            yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
-    finally:
-        capture.release()
-
-
-def _gif_frames(path: Path) -> Iterator[np.ndarray]:
-    with Image.open(path) as gif:
-        frames = iter(ImageSequence.Iterator(gif))
-        first = True
-        while True:
-            try:
-                image = np.asarray(next(frames).convert('RGB'))
-            except StopIteration:
-                return
-            except (OSError, ValueError, EOFError, SyntaxError) as error:
-                if first:
-                    raise ValueError(
-                        f'{path} is not a readable GIF ({error}). {_SUPPORTED}'
-                    ) from None
-                return  # a truncated end: what was decoded counts
-            first = False
-            yield image
+def natural(name: str) -> list[tuple[int, str]]:
+    """Sorting key that puts 2 before 10."""
+    parts = re.split(r'(\d+)', name)
+    return [(int(part), '') if part.isdigit() else (-1, part) for part in parts] + [(-1, name)]
 
 
 def _read_image(path: Path) -> np.ndarray:
     try:
         with Image.open(path) as image:
-            return np.asarray(image.convert('RGB'))
+            return np.asarray(ImageOps.exif_transpose(image).convert('RGB'))
     except (OSError, ValueError, SyntaxError) as error:
         raise ValueError(
             f'cannot read the frame {path} ({error}); it may be truncated: replace or remove it.'
         ) from None
 
 
-def _natural(name: str) -> list[tuple[int, str]]:
-    """Sorting key that puts 2 before 10."""
-    parts = re.split(r'(\d+)', name)
-    return [(int(part), '') if part.isdigit() else (-1, part) for part in parts] + [(-1, name)]
+def _check_names(files: list[Path]) -> None:
+    """Masks are named after frames: each name may be there once."""
+    seen: set[str] = set()
+    for file in files:
+        if file.stem in seen:
+            raise ValueError(f'{file.parent} has several images named {file.stem}; keep one.')
+        seen.add(file.stem)

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from ..files import check_folder
-from ..video_io import VideoReader, VideoWriter, output_suffix
+from ..video_io import FrameSource, VideoWriter, output_suffix
 from ..visualization import EvenSample, contact_sheet, draw_tile, overlay, palette, write_image
 from .clips import check_texts
 from .prediction import ClipPrediction
@@ -47,7 +47,7 @@ class ResultWriter:
     def __init__(
         self,
         out_dir: str | Path,
-        reader: VideoReader,
+        reader: FrameSource,
         texts: Sequence[str],
         overwrite: bool = False,
         boxes: bool = True,
@@ -73,7 +73,8 @@ class ResultWriter:
             for name in self.mask_dirs:
                 (self._part / name).mkdir(parents=True)
             path = self._part / self.video_name
-            self._video = VideoWriter(path, self.reader.fps, self.reader.size).__enter__()
+            reader = self.reader
+            self._video = VideoWriter(path, reader.fps, reader.size, like=reader).__enter__()
         except BaseException:
             shutil.rmtree(self._part, ignore_errors=True)
             raise
@@ -133,7 +134,7 @@ class ResultWriter:
         sheet = contact_sheet(tiles, labels, self.texts, self.colors, notes)
         write_image(self._part / 'contact_sheet.png', sheet)
         summary = {
-            'video': str(self.reader.path),
+            'video': self.reader.name,
             'frames': self.num_frames,
             'fps': self.reader.fps,
             'sentences': [
