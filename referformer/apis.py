@@ -23,8 +23,9 @@ from .inference import (
     check_sizes,
     check_texts,
 )
+from .inference.sources import open_source
 from .registry import INFERENCERS, MODELS
-from .video_io import VideoReader, prefetch
+from .video_io import prefetch
 from .zoo import find_checkpoint
 
 
@@ -114,7 +115,7 @@ class ReferFormerInferencer:
 
     def __call__(
         self,
-        video: str | Path | VideoReader,
+        video: Any,
         texts: Sequence[str] | str,
         out_dir: str | Path | None = None,
         window: int = DEFAULT_WINDOW,
@@ -127,7 +128,7 @@ class ReferFormerInferencer:
         """Segment one video.
 
         Args:
-            video: A file, a GIF, or a folder of frames.
+            video: What ``inference.sources.open_source`` takes: a file, a folder, an array, ...
             texts: One sentence per object.
             out_dir: Where to write what ``inference.ResultWriter`` describes; None: nowhere.
             window: Frames that are seen together; 0 for the whole video.
@@ -138,16 +139,16 @@ class ReferFormerInferencer:
             progress: Show a progress bar.
 
         Raises:
-            FileNotFoundError, ValueError: As ``VideoReader``; for an empty sentence.
+            FileNotFoundError, ValueError: As ``open_source``; for an empty sentence.
             FileExistsError: If ``out_dir`` holds results.
         """
         texts = check_texts(texts)
         check_sizes(window, shorter)
-        reader = video if isinstance(video, VideoReader) else VideoReader(video)
+        reader = open_source(video)
         clips = ClipInferencer(self.model, shorter=shorter)
         writer = out_dir and ResultWriter(out_dir, reader, texts, overwrite, boxes)
         result = VideoPrediction(texts, reader.fps, reader.size)
-        bar = tqdm(total=len(reader), unit='frame', disable=not progress)
+        bar = tqdm(total=len(reader) or None, unit='frame', disable=not progress)
         with bar, writer or nullcontext():
             for clip in clips.stream(prefetch(reader), texts, window):
                 clip = clip.hide(below=score_thr)

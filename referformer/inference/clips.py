@@ -16,6 +16,7 @@ from torch import nn
 
 from ..registry import TRANSFORMS, build
 from ..structures import RVOSDataSample
+from ..video_io import check_frames
 from .prediction import ClipPrediction, VideoPrediction
 
 DEFAULT_WINDOW = 36
@@ -83,7 +84,7 @@ class ClipInferencer:
         """
         check_sizes(window)
         start = 0
-        for clip in _windows(frames, window):
+        for clip in _windows(check_frames(frames), window):
             yield self.predict(clip, texts, start)
             start += len(clip)
 
