@@ -387,8 +387,7 @@ def _read_image(path: Path) -> np.ndarray:
 
 def _check_names(files: list[Path]) -> None:
     """Masks are named after frames: each name may be there once."""
-    seen: set[str] = set()
-    for file in files:
-        if file.stem in seen:
-            raise ValueError(f'{file.parent} has several images named {file.stem}; keep one.')
-        seen.add(file.stem)
+    stems = [file.stem for file in files]
+    if len(set(stems)) < len(stems):
+        twice = next(stem for stem in stems if stems.count(stem) > 1)
+        raise ValueError(f'{files[0].parent} has several images named {twice}; keep one format.')

@@ -1,17 +1,25 @@
 """Segment what sentences name in a video: drawn video, masks as PNGs, contact sheet.
 
 %(prog)s VIDEO "the dog" "the woman" --config CONFIG --checkpoint CKPT --out results
+Several videos (a.mp4 b.mp4 "the dog"), a pattern ('videos/*.mp4'), a text file of videos or a
+folder of them are segmented one after the other, each into its own folder in --out; a second run
+does what is missing.
 Without --config the small model serves that comes with the package; it knows coloured shapes only.
 """
 
 import argparse
+import sys
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
+from typing import Any
+
+from mmengine.dist import is_main_process
 
 from ..apis import ReferFormerInferencer, check_device, check_file
 from ..cli import user_errors
-from ..inference import DEFAULT_WINDOW, check_output, check_sizes, check_texts
-from ..video_io import VideoReader
+from ..inference import DEFAULT_WINDOW, check_output, check_sizes, check_texts, many
+from ..inference.sources import is_camera, is_image, open_source
 from ..zoo import find_checkpoint, find_config
 
 
@@ -20,8 +28,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('video', help='mp4, avi, ..., a GIF, or a folder of frames')
-    parser.add_argument('sentences', nargs='+', help='one per object: "the dog that runs"')
+    parser.add_argument(
+        'video',
+        help='mp4, mov, ..., a GIF, a folder of frames, an image pattern, an address, the number '
+        'of a camera, - for standard input; or many, see above',
+    )
+    parser.add_argument('sentences', nargs='*', help='one per object: "the dog that runs"')
     parser.add_argument(
         '--config',
         default='referformer_vswin-micro_synthetic',
@@ -41,6 +53,13 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--shorter', type=int, help='shorter side the model sees; default: config')
     parser.add_argument('--score-thr', type=float, default=0.0, help='no mask below this score')
     parser.add_argument('--fps', type=float, help='frame rate, instead of the one of the video')
+    parser.add_argument('--max-frames', type=int, help='stop after so many frames')
+    parser.add_argument(
+        '--launcher',
+        choices=many.LAUNCHERS,
+        default='none',
+        help='deal many videos to processes that torchrun (pytorch) or srun (slurm) started',
+    )
     parser.add_argument('--no-boxes', action='store_true', help='draw masks only')
     parser.add_argument('--overwrite', action='store_true', help='replace results in --out')
     return parser.parse_args(argv)
@@ -50,7 +69,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Check all inputs, then load the model, then run."""
     args = parse_args(argv)
-    texts = check_texts(args.sentences)
+    jobs = _jobs(args)
+    texts = check_texts(args.sentences) if jobs is None else []
     check_sizes(args.window, args.shorter)
     checkpoint = find_checkpoint(args.config, args.checkpoint)
     check_file(find_config(args.config), 'config')
@@ -58,24 +78,62 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise ValueError(f'--checkpoint is missing: no weights come with {args.config}')
     check_file(checkpoint, 'checkpoint')
     check_device(args.device)
+    options = {
+        'window': args.window,
+        'shorter': args.shorter,
+        'score_thr': args.score_thr,
+        'overwrite': args.overwrite,
+        'boxes': not args.no_boxes,
+    }
+    if jobs is not None:
+        _segment_many(args, jobs, checkpoint, options)
+        return
+    if args.launcher != 'none':
+        raise ValueError(f'--launcher deals out many videos; {args.video} is a single one.')
+    if args.max_frames is None and is_camera(args.video):
+        raise ValueError('a camera has no end: say how many frames to take with --max-frames.')
     check_output(Path(args.out), args.overwrite)
-    reader = VideoReader(args.video, args.fps)
+    reader = open_source(args.video, args.fps, args.max_frames)
     reader.verify()
 
     inferencer = ReferFormerInferencer(args.config, checkpoint, args.device)
-    result = inferencer(
-        reader,
-        texts,
-        args.out,
-        window=args.window,
-        shorter=args.shorter,
-        score_thr=args.score_thr,
-        overwrite=args.overwrite,
-        boxes=not args.no_boxes,
-        progress=True,
-    )
+    result = inferencer(reader, texts, args.out, progress=True, **options)
     mode = f'window={args.window}' if args.window else 'whole'
     height, width = result.size
     print(f'{len(result)} frames, {width}x{height}, {result.fps:g} frames/s, mode {mode}')
     for what, path in result.files.items():
         print(f'  {what}: {path}')
+
+
+def _jobs(args: argparse.Namespace) -> list[many.Job] | None:
+    """The videos where the command names many, and takes them out of the sentences."""
+    videos = many.list_videos(args.video)
+    # The shell may have written out a pattern.
+    named = takewhile(lambda text: Path(text).suffix and Path(text).is_file(), args.sentences)
+    together = [args.video, *named]
+    if len(together) > 1:
+        args.sentences = args.sentences[len(together) - 1 :]
+        if all(map(is_image, together)):
+            args.video = together
+            return None
+        each = [many.list_videos(video) or [(video, [])] for video in together]
+        videos = [entry for entries in each for entry in entries]
+    return None if videos is None else many.plan(videos, args.sentences)
+
+
+def _segment_many(
+    args: argparse.Namespace, jobs: list[many.Job], checkpoint: str, options: dict[str, Any]
+) -> None:
+    """Segment many videos, and say what became of them; exit code 1 if one failed."""
+    many.join_processes(args.launcher)
+    inferencer = ReferFormerInferencer(args.config, checkpoint, many.own_device(args.device))
+    options['progress'] = is_main_process()
+    out = many.segment_videos(inferencer, jobs, args.out, args.fps, args.max_frames, **options)
+    many.leave_processes()
+    if options['progress']:  # of the main process
+        print(f'{len(jobs)} videos: {out.done} segmented, {out.kept} were there, ', end='')
+        print(f'{len(out.failed)} failed')
+        for video, why in out.failed.items():
+            print(f'error: {video}: {why}', file=sys.stderr)
+        if out.failed:
+            sys.exit(1)

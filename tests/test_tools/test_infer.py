@@ -136,3 +136,30 @@ def test_the_script_runs_by_itself(project):
     done = subprocess.run(command, cwd=project, env=env, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith('error: nowhere.mp4 not found')
+
+
+def test_images_that_the_shell_lists_are_one_video(project, infer):
+    frames, _ = colour_video(4)
+    for i, frame in enumerate(frames):
+        Image.fromarray(frame).save(project / f'{i}.png')
+    code, stdout, stderr = infer(*(f'{i}.png' for i in range(4)), 'the red square')
+    assert (code, stderr.count('error')) == (0, 0)
+    assert '4 frames, 64x48, 10 frames/s' in stdout
+    assert len(list((project / 'out' / 'masks' / '0_the-red-square').iterdir())) == 4
+
+
+@pytest.mark.parametrize(
+    ('args', 'message'),
+    [
+        (('0', 'red'), 'a camera has no end'),
+        (('98', 'red', '--max-frames', '3'), 'camera 98 cannot be opened'),
+        (('video.mp4', 'red', '--max-frames', '0'), 'number of frames'),
+        (('video.mp4', 'red', '--launcher', 'pytorch'), 'video.mp4 is a single one'),
+        (('video.mp4', 'video.gif'), 'no sentence is given'),
+        (('*.mkv', 'red'), 'no file fits to *.mkv'),
+    ],
+)
+def test_inputs_that_cannot_be_are_refused(infer, args, message):
+    code, stdout, stderr = infer(*args)
+    assert (code, stdout) == (2, '')
+    assert stderr.startswith('error: ') and message in stderr
