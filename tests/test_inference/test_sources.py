@@ -8,6 +8,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -115,6 +116,17 @@ def test_a_camera_that_is_not_there_is_named():
     for camera in (99, '99'):
         with pytest.raises(OSError, match=r'camera 99 cannot be opened.*cameras of this machine'):
             open_source(camera)
+
+
+def test_a_camera_gives_so_many_frames_and_its_rate(folder, monkeypatch):
+    open_capture = cv2.VideoCapture  # a file stands in for the device
+    monkeypatch.setattr(cv2, 'VideoCapture', lambda _: open_capture(str(folder / 'video.mp4')))
+    source = open_source(0, max_frames=4)
+    assert (source.name, source.fps, source.size) == ('camera 0', 12.5, (48, 64))
+    frames = np.stack(list(source))
+    assert frames.shape == (4, 48, 64, 3) and frames[0, 16, 10, 0] > 240 > frames[0, 36, 10, 0]
+    with pytest.raises(ValueError, match='only once'):
+        iter(source)
 
 
 @pytest.mark.parametrize(
