@@ -18,8 +18,9 @@ class RVOSDataSample(BaseDataElement):
     ``gt_instances`` (N referred objects): ``labels (N,)``, ``boxes (N, T', 4)`` cxcywh in [0, 1],
     ``masks (N, T', h, w)`` bool, ``valid (N, T')`` bool, True where the object is visible.
 
-    ``pred_instances`` (k kept queries): ``scores (k,)``, ``boxes (k, T', 4)`` xyxy in pixels of
-    ``ori_shape``, ``masks (k, T', H0, W0)`` bool.
+    ``pred_instances`` (k kept queries): ``scores (k,)``, their ``frame_scores (k, T')``, of which
+    they are the means, ``boxes (k, T', 4)`` xyxy in pixels of ``ori_shape``, ``masks (k, T', H0,
+    W0)`` bool.
     """
 
     @property
