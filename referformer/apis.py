@@ -120,6 +120,7 @@ class ReferFormerInferencer:
         window: int = DEFAULT_WINDOW,
         shorter: int | None = None,
         score_thr: float = 0.0,
+        presence_thr: float | None = None,
         overwrite: bool = False,
         boxes: bool = True,
         progress: bool = False,
@@ -133,6 +134,8 @@ class ReferFormerInferencer:
             window: Frames that are seen together; 0 for the whole video.
             shorter: Shorter side, in pixels, that the model sees; None: what its config says.
             score_thr: Where a sentence scores less than this in a clip, its masks are empty.
+            presence_thr: Frames in which the model is less sure than this that the object is there
+                have an empty mask; None: what the model's config says.
             overwrite: Replace results that are in ``out_dir``.
             boxes: Draw boxes and reference points.
             progress: Show a progress bar.
@@ -142,9 +145,9 @@ class ReferFormerInferencer:
             FileExistsError: If ``out_dir`` holds results.
         """
         texts = check_texts(texts)
-        check_sizes(window, shorter)
+        check_sizes(window, shorter, presence_thr)
         reader = video if isinstance(video, VideoReader) else VideoReader(video)
-        clips = ClipInferencer(self.model, shorter=shorter)
+        clips = ClipInferencer(self.model, shorter=shorter, presence_thr=presence_thr)
         writer = out_dir and ResultWriter(out_dir, reader, texts, overwrite, boxes)
         result = VideoPrediction(texts, reader.fps, reader.size)
         bar = tqdm(total=len(reader), unit='frame', disable=not progress)

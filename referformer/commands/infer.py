@@ -40,6 +40,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('--shorter', type=int, help='shorter side the model sees; default: config')
     parser.add_argument('--score-thr', type=float, default=0.0, help='no mask below this score')
+    parser.add_argument(
+        '--presence-thr',
+        type=float,
+        help='no mask in frames where the object is there with less than this score; default: '
+        'what the model says',
+    )
     parser.add_argument('--fps', type=float, help='frame rate, instead of the one of the video')
     parser.add_argument('--no-boxes', action='store_true', help='draw masks only')
     parser.add_argument('--overwrite', action='store_true', help='replace results in --out')
@@ -51,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Check all inputs, then load the model, then run."""
     args = parse_args(argv)
     texts = check_texts(args.sentences)
-    check_sizes(args.window, args.shorter)
+    check_sizes(args.window, args.shorter, args.presence_thr)
     checkpoint = find_checkpoint(args.config, args.checkpoint)
     check_file(find_config(args.config), 'config')
     if checkpoint is None:
@@ -70,6 +76,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         window=args.window,
         shorter=args.shorter,
         score_thr=args.score_thr,
+        presence_thr=args.presence_thr,
         overwrite=args.overwrite,
         boxes=not args.no_boxes,
         progress=True,

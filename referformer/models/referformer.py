@@ -109,6 +109,11 @@ class ReferFormer(BaseModel):
             **(test_cfg or {}),
         }
         keep, window = self.test_cfg['keep'], self.test_cfg['window']
+        if not 0 <= self.test_cfg['presence_thr'] <= 1:
+            raise ValueError(
+                'test_cfg.presence_thr must be a score in [0, 1], not '
+                f'{self.test_cfg["presence_thr"]}'
+            )
         if window < 0 or (window and keep != 'best'):
             raise ValueError(
                 f"test_cfg.window must be 0, or a number of frames with keep='best': got {window} "
