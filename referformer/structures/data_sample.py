@@ -8,6 +8,10 @@ from mmengine.structures import BaseDataElement, InstanceData
 from torch import Tensor
 
 
+# The obj_id of a sentence about an object that its video does not show.
+ABSENT = -1
+
+
 class RVOSDataSample(BaseDataElement):
     """One clip with one expression.
 
