@@ -26,6 +26,7 @@ from .inference import (
 from .registry import INFERENCERS, MODELS
 from .video_io import VideoReader, prefetch
 from .zoo import find_checkpoint
+from .zoo.cards import read_card
 
 
 def init_model(
@@ -45,7 +46,8 @@ def init_model(
         cfg_options: Changes to the config, ``{'model.num_queries': 1}``.
 
     Returns:
-        The model in evaluation mode, with its config as ``model.cfg``.
+        The model in evaluation mode, with its config as ``model.cfg``, and as ``model.card`` what
+        lies beside its weights: a ``zoo.cards.Card`` or None.
 
     Raises:
         FileNotFoundError: If config or checkpoint do not exist.
@@ -72,6 +74,7 @@ def init_model(
         load_checkpoint(model, checkpoint)
     read_tokenizer(model)
     model.cfg = config
+    model.card = None if checkpoint is None else read_card(checkpoint)
     return model.to(target).eval()
 
 
