@@ -14,7 +14,15 @@ from referformer import zoo
 from referformer.apis import ReferFormerInferencer, init_model
 from referformer.datasets.synthetic import make_video
 
-FILES = {'README.md', 'card.yml', 'config.py', 'curve.png', 'log.jsonl', 'model.safetensors', 'tokenizer'}
+FILES = {
+    'README.md',
+    'card.yml',
+    'config.py',
+    'curve.png',
+    'log.jsonl',
+    'model.safetensors',
+    'tokenizer',
+}
 NAMES = [path.name for path in (REPO / 'referformer' / 'zoo').iterdir() if path.name[0] != '_']
 
 

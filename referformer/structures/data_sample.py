@@ -7,7 +7,6 @@ import torch
 from mmengine.structures import BaseDataElement, InstanceData
 from torch import Tensor
 
-
 # The obj_id of a sentence about an object that its video does not show.
 ABSENT = -1
 

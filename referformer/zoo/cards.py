@@ -39,11 +39,12 @@ class Card:
             frames: Some frames of the video, uint8 RGB (T, H, W, 3).
         """
         words = dict.fromkeys(word for text in texts for word in _WORD.findall(text.lower()))
-        unknown = [word for word in words if word not in (self.vocabulary or words)]
+        known = words if self.vocabulary is None else self.vocabulary
+        unknown = [word for word in words if word not in known]
         reasons = [f'unknown: {", ".join(unknown)}'] if unknown else []
-        if frames is not None and self.max_edges is not None:
-            if edge_share(frames) > self.max_edges:
-                reasons.append('this video is unlike what it has seen')
+        limit = np.inf if self.max_edges is None else self.max_edges
+        if frames is not None and edge_share(frames) > limit:
+            reasons.append('this video is unlike what it has seen')
         if not reasons:
             return []
         return [f'This model knows {self.domain} only; {"; ".join(reasons)}. {self.advice}'.strip()]

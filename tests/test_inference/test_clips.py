@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 from fixtures_rvos import write_ref_youtube_vos
-from model_fixtures import tiny_clip
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
+from model_fixtures import tiny_clip
 from PIL import Image
 from stub_segmenter import CONFIG, colour_video
 

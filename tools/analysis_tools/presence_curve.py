@@ -72,7 +72,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     atomic_write(out, draw(curve, default))
     print('threshold     J&F  found: object left  found: object absent  (percent)')
     for row in curve[::5]:
-        print(f'{row["threshold"]:9.2f} {row["J&F"]:7.2f} {row["left"]:19.1f} {row["absent"]:21.1f}')
+        print(
+            f'{row["threshold"]:9.2f} {row["J&F"]:7.2f} {row["left"]:19.1f} {row["absent"]:21.1f}'
+        )
     print(f'wrote {out} and {out.with_suffix(".json")}')
 
 

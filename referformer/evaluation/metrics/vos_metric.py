@@ -241,9 +241,7 @@ def _table(rows: dict[str, dict[str, float]], groups: dict[str, list[ExpressionS
         + ' expressions'
     ]
     for name, row in rows.items():
-        cells = (
-            f'{f"{row[c]:.2f}" if c in row else "-":>{max(11, len(c))}}' for c in columns
-        )
+        cells = (f'{f"{row[c]:.2f}" if c in row else "-":>{max(11, len(c))}}' for c in columns)
         lines.append(' '.join([f'{name:{width}}', *cells, f'{len(groups[name]):11}']))
     scores = groups['all']
     uncontrolled = sum(math.isnan(s.j_swapped) for s in scores)
