@@ -20,7 +20,7 @@ from torch import nn
 from tqdm import tqdm
 
 from referformer.apis import init_model
-from referformer.cli import user_errors
+from referformer.cli import OptionsAction, user_errors
 from referformer.evaluation.measures.region_boundary import (
     boundary_radius,
     boundary_score,
@@ -56,6 +56,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         '--absent-kinds', nargs='+', default=['appearance'], help='kinds of the absent sentences'
     )
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=OptionsAction, help='changes to the config, key=value'
+    )
     parser.add_argument('--device', default='auto', help='cpu, cuda, cuda:1, ...; default: auto')
     parser.add_argument('--overwrite', action='store_true', help='OUT may replace earlier files')
     args = parser.parse_args(argv)
@@ -64,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise ValueError(f'{out}: expected a name that ends in .png')
     if out.exists() and not args.overwrite:
         raise FileExistsError(f'{out} is already there; name another file, or add --overwrite')
-    model = init_model(args.config, args.checkpoint, args.device)
+    model = init_model(args.config, args.checkpoint, args.device, args.cfg_options)
     default = model.test_cfg['presence_thr']
     curve = thresholds(watch(model, args.absent_kinds))
     content = {'config': args.config, 'presence_thr': default, 'curve': curve}

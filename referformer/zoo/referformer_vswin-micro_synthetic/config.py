@@ -167,6 +167,7 @@ test_dataloader = dict(
     batch_sampler=dict(type='VideoBatchSampler'),
     batch_size=16,
     dataset=dict(
+        absent_kinds=('appearance', ),
         classes='meta',
         data_root='data/synthetic',
         exclude_file=None,
