@@ -1,14 +1,17 @@
 """Sentences about objects that their video does not show."""
 
+import logging
 import zlib
+from collections import Counter
 from collections.abc import Collection, Mapping
-from pathlib import Path
+from itertools import islice
 
 import numpy as np
+from mmengine.logging import print_log
 
 from referformer.structures import ABSENT
 
-from .annotation_files import get_entry, read_videos, require
+from .annotation_files import read_videos, require
 
 # What a meta.json notes of an object in words: {'category': 'star', 'colour': 'red', ...}.
 Description = Mapping[str, str]
@@ -25,33 +28,31 @@ def add_absent_sentences(
     every time. Added expressions have ``obj_id`` ``ABSENT`` and no label.
 
     Raises:
-        ValueError: There is no ``meta_file``, or no sentence of another video fits.
+        ValueError: There is no ``meta_file``.
     """
     if meta_file is None:
         raise ValueError('absent_kinds needs a meta_file, which tells what objects a video shows')
     require(meta_file, 'what the objects are: absent_kinds needs it')
-    videos = {
-        video_id: get_entry(video, 'objects', meta_file, f'videos.{video_id}.objects')
-        for video_id, video in read_videos(meta_file).items()
-    }
-    donors = []
-    for video_id, found in expressions.items():
-        for expression in found:
-            if expression['kind'] in kinds and expression['obj_id'] is not None:
-                obj = videos[video_id][str(expression['obj_id'])]
-                donors.append((expression, _named(expression['text'], obj)))
-    added = {}
-    for video_id, found in expressions.items():
-        wanted = sum(expression['kind'] in kinds for expression in found)
-        objects = videos.get(video_id, {}).values()
-        texts: dict[str, dict] = {}
-        for index in np.random.default_rng(zlib.crc32(video_id.encode())).permutation(len(donors)):
-            if len(texts) == wanted:
-                break
-            expression, named = donors[index]
-            if named and all(_differs(obj, named) for obj in objects):
-                texts[expression['text']] = expression
-        added[video_id] = [
+    videos = read_videos(meta_file)
+    donors = [
+        (video_id, expression, videos[video_id]['objects'][str(expression['obj_id'])])
+        for video_id, found in expressions.items()
+        for expression in found
+        if expression['kind'] in kinds and expression['obj_id'] is not None
+    ]
+    number_of = Counter(video_id for video_id, *_ in donors)
+    donors = [(expression, _named(expression['text'], obj)) for _, expression, obj in donors]
+    total = 0
+    for video_id, number in number_of.items():
+        objects = videos[video_id]['objects'].values()
+        order = np.random.default_rng(zlib.crc32(video_id.encode())).permutation(len(donors))
+        fitting = (
+            expression
+            for expression, named in map(donors.__getitem__, order)
+            if named and all(_differs(obj, named) for obj in objects)
+        )
+        chosen = list(islice(fitting, number))
+        expressions[video_id] += [
             {
                 **expression,
                 'video_id': video_id,
@@ -59,16 +60,16 @@ def add_absent_sentences(
                 'obj_id': ABSENT,
                 'label': 0,
             }
-            for expression in texts.values()
+            for expression in chosen
         ]
-    if not any(added.values()):
-        raise ValueError(
-            f'absent_kinds={tuple(kinds)}: {Path(meta_file).parent.name} has no sentence of these '
-            f'kinds that names what {meta_file} notes of its object and no object of another video '
-            'is. Name other kinds, or give more videos.'
+        total += len(chosen)
+    if not total:
+        print_log(
+            f'absent_kinds={tuple(kinds)} adds no sentence: none of these kinds names, in the '
+            f'words of {meta_file}, something that no object of another video is.',
+            'current',
+            logging.WARNING,
         )
-    for video_id, found in expressions.items():
-        found += added[video_id]
 
 
 def _named(text: str, obj: Description) -> Description:
