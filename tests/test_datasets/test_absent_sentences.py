@@ -3,9 +3,8 @@
 import json
 
 import pytest
-from fixtures_rvos import write_ref_youtube_vos
+from fixtures_rvos import score_masks, write_ref_youtube_vos
 from mmengine.dataset import DefaultSampler
-from mmengine.structures import InstanceData
 
 from referformer.datasets import RefYouTubeVOS, absent
 from referformer.datasets.synthetic import COLOURS, SHAPES, generate_dataset
@@ -17,7 +16,6 @@ from referformer.datasets.transforms import (
     SampleFrames,
 )
 from referformer.engine import VideoBatchSampler
-from referformer.evaluation import VOSMetric
 from referformer.structures import ABSENT
 
 SYNONYMS = {'little': 'small', 'big': 'large', 'disc': 'circle', 'box': 'square', 'plus': 'cross'}
@@ -97,16 +95,7 @@ def test_they_are_not_shuffled_too(root):
 
 
 def test_the_metric_counts_their_frames_apart(dataset):
-    def score(mask_of):
-        metric = VOSMetric()
-        metric.dataset_meta = dataset.metainfo
-        for i in range(len(dataset)):
-            sample = dataset[i]['data_samples']
-            sample.pred_instances = InstanceData(masks=mask_of(sample))
-            metric.process(None, [sample.to_dict()])
-        return metric.evaluate(len(dataset))
-
-    perfect = score(lambda sample: sample.gt_instances.masks)
+    perfect = score_masks(dataset, lambda sample: sample.gt_instances.masks)
     assert perfect['J&F'] == perfect['J&F_appearance_absent'] == 100
     assert perfect['wrongly_found'] == perfect['wrongly_found_appearance_absent'] == 0
 
@@ -116,7 +105,7 @@ def test_the_metric_counts_their_frames_apart(dataset):
             masks[:, ::2, :4, :4] = True
         return masks
 
-    half = score(in_half_of_the_frames)
+    half = score_masks(dataset, in_half_of_the_frames)
     assert half['wrongly_found_appearance_absent'] == 50
     assert half['J_appearance_absent'] == 50
     assert half['J&F'] == 100, 'they are in no other mean'

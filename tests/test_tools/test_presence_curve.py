@@ -1,7 +1,8 @@
 """The curve of presence thresholds: by hand, and from data to picture."""
 
-import importlib.util
 import json
+import runpy
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,11 +19,7 @@ MODEL = 'referformer_vswin-micro_synthetic'
 
 @pytest.fixture(scope='module')
 def tool():
-    path = REPO / 'tools' / 'analysis_tools' / 'presence_curve.py'
-    spec = importlib.util.spec_from_file_location('presence_curve', path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return SimpleNamespace(**runpy.run_path(REPO / 'tools/analysis_tools/presence_curve.py'))
 
 
 def frames(tool, absent, scores, jf, without, shown, found):
