@@ -51,7 +51,7 @@ def test_the_curve_at_a_threshold_is_what_a_test_with_it_measures(tool, tmp_path
     pairs = [f'{key}={value}' for key, value in options.items()]
     out = tmp_path / 'curve.png'
     tool.main([MODEL, '--out', str(out), '--device', 'cpu', '--cfg-options', *pairs])
-    assert 'object absent' in capsys.readouterr().out
+    assert 'not in video' in capsys.readouterr().out
     content = json.loads(out.with_suffix('.json').read_text())
     assert content['presence_thr'] == 0.65
     assert Image.open(out).size[0] > 600

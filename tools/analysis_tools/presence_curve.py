@@ -4,7 +4,7 @@
 
 Over the test set of the config, with sentences about objects that are not in their video besides,
 for every threshold: J&F of the sentences about objects that are there; and how many frames get a
-mask though they do not show the object, because it has left or is not in the video at all.
+mask though the object is out of view, or is not in the video at all.
 """
 
 import argparse
@@ -73,10 +73,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     content = {'config': args.config, 'presence_thr': default, 'curve': curve}
     atomic_write(out.with_suffix('.json'), json.dumps(content, indent=1).encode())
     atomic_write(out, draw(curve, default))
-    print('threshold     J&F  found: object left  found: object absent  (percent)')
+    print('threshold     J&F  found: out of view  found: not in video  (percent)')
     for row in curve[::5]:
         print(
-            f'{row["threshold"]:9.2f} {row["J&F"]:7.2f} {row["left"]:19.1f} {row["absent"]:21.1f}'
+            f'{row["threshold"]:9.2f} {row["J&F"]:7.2f} {row["left"]:19.1f} {row["absent"]:20.1f}'
         )
     print(f'wrote {out} and {out.with_suffix(".json")}')
 
@@ -147,7 +147,7 @@ def draw(curve: Sequence[dict[str, float]], default: float) -> bytes:
     x = [row['threshold'] for row in curve]
     for key, label, colour, style in (
         ('J&F', 'J&F, objects that are there', PRESENT, '-'),
-        ('left', 'frames found after the object left, or before it came', LEFT, '--'),
+        ('left', 'frames found while the object is out of view', LEFT, '--'),
         ('absent', 'frames found of objects that are not in the video', AWAY, '-.'),
     ):
         axis.plot(x, [row[key] for row in curve], style, color=colour, linewidth=1.8, label=label)
