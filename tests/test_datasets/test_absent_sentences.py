@@ -15,6 +15,7 @@ from referformer.datasets.transforms import (
     PackClip,
     SampleFrames,
 )
+from referformer.datasets.verification import Problems, group_by_video
 from referformer.engine import VideoBatchSampler
 from referformer.structures import ABSENT
 
@@ -157,3 +158,11 @@ def test_categories_alone_will_do(tmp_path):
     added = {item['video_id']: item['text'] for item in found if item['obj_id'] == ABSENT}
     assert added['valid0'] == 'giant panda moving right'
     assert 'dog' in added['valid1']
+
+
+def test_verification_reads_what_is_in_the_files(root, dataset):
+    groups = group_by_video(dataset, Problems())
+    assert [len(group) for group in groups] == [
+        sum(item['video_id'] == video_id and item['obj_id'] != ABSENT for item in items(dataset))
+        for video_id in dataset.videos
+    ]
