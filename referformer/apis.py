@@ -27,6 +27,7 @@ from .inference.sources import open_source
 from .registry import INFERENCERS, MODELS
 from .video_io import prefetch
 from .zoo import find_checkpoint
+from .zoo.cards import read_card
 
 
 def init_model(
@@ -46,7 +47,8 @@ def init_model(
         cfg_options: Changes to the config, ``{'model.num_queries': 1}``.
 
     Returns:
-        The model in evaluation mode, with its config as ``model.cfg``.
+        The model in evaluation mode, with its config as ``model.cfg``, and as ``model.card`` what
+        lies beside its weights: a ``zoo.cards.Card`` or None.
 
     Raises:
         FileNotFoundError: If config or checkpoint do not exist.
@@ -73,6 +75,7 @@ def init_model(
         load_checkpoint(model, checkpoint)
     read_tokenizer(model)
     model.cfg = config
+    model.card = None if checkpoint is None else read_card(checkpoint)
     return model.to(target).eval()
 
 
@@ -121,6 +124,7 @@ class ReferFormerInferencer:
         window: int = DEFAULT_WINDOW,
         shorter: int | None = None,
         score_thr: float = 0.0,
+        presence_thr: float | None = None,
         overwrite: bool = False,
         boxes: bool = True,
         progress: bool = False,
@@ -134,6 +138,8 @@ class ReferFormerInferencer:
             window: Frames that are seen together; 0 for the whole video.
             shorter: Shorter side, in pixels, that the model sees; None: what its config says.
             score_thr: Where a sentence scores less than this in a clip, its masks are empty.
+            presence_thr: Frames in which the model is less sure than this that the object is there
+                have an empty mask; None: what the model's config says.
             overwrite: Replace results that are in ``out_dir``.
             boxes: Draw boxes and reference points.
             progress: Show a progress bar.
@@ -143,9 +149,9 @@ class ReferFormerInferencer:
             FileExistsError: If ``out_dir`` holds results.
         """
         texts = check_texts(texts)
-        check_sizes(window, shorter)
+        check_sizes(window, shorter, presence_thr)
         reader = open_source(video)
-        clips = ClipInferencer(self.model, shorter=shorter)
+        clips = ClipInferencer(self.model, shorter=shorter, presence_thr=presence_thr)
         writer = out_dir and ResultWriter(out_dir, reader, texts, overwrite, boxes)
         result = VideoPrediction(texts, reader.fps, reader.size)
         bar = tqdm(total=len(reader) or None, unit='frame', disable=not progress)

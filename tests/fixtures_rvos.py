@@ -4,7 +4,10 @@ import json
 from pathlib import Path
 
 import numpy as np
+from mmengine.structures import InstanceData
 from PIL import Image
+
+from referformer.evaluation import VOSMetric
 
 COLOURS = ((220, 40, 40), (40, 200, 60), (50, 70, 230), (230, 210, 40))
 CATEGORIES = ('dog', 'cat', 'person', 'truck')
@@ -53,6 +56,17 @@ def write_ref_youtube_vos(
     if tests:
         _write_split(root, 'test', tests, num_frames, size, num_objects, False)
     return root
+
+
+def score_masks(dataset, mask_of) -> dict[str, float]:
+    """What VOSMetric says where ``mask_of(sample)`` is predicted for every item."""
+    metric = VOSMetric()
+    metric.dataset_meta = dataset.metainfo
+    for i in range(len(dataset)):
+        sample = dataset[i]['data_samples']
+        sample.pred_instances = InstanceData(masks=mask_of(sample))
+        metric.process(None, [sample.to_dict()])
+    return metric.evaluate(len(dataset))
 
 
 def _write_split(

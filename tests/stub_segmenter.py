@@ -15,7 +15,8 @@ COLOURS = ('red', 'green', 'blue')
 class ColourSegmenter(BaseModel):
     """Segments the pixels whose channel of the colour in the sentence is the only bright one.
 
-    Keeps the contract of ``ReferFormer.predict``: k = 2 queries, of which the second is right.
+    Keeps the contract of ``ReferFormer.predict``: k = 2 queries, of which the second is right. It
+    is sure that the object is in a frame where it finds pixels.
     """
 
     def __init__(self, width: int = 3):
@@ -38,6 +39,9 @@ class ColourSegmenter(BaseModel):
                 scores=torch.stack([score * 0 - 1, score]),
                 masks=torch.stack([~masks, masks]),
                 boxes=torch.stack([boxes * 0, boxes]),
+                frame_scores=torch.stack(
+                    [masks.any(-1).any(-1) * 0.0, masks.any(-1).any(-1) * 1.0]
+                ),
                 reference_points=torch.stack([points * 0, points]),
             )
         return data_samples

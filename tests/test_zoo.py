@@ -14,8 +14,16 @@ from referformer import zoo
 from referformer.apis import ReferFormerInferencer, init_model
 from referformer.datasets.synthetic import make_video
 
-FILES = {'README.md', 'config.py', 'curve.png', 'log.jsonl', 'model.safetensors', 'tokenizer'}
-NAMES = [path.name for path in (REPO / 'referformer' / 'zoo').iterdir() if path.name[0] != '_']
+FILES = {
+    'README.md',
+    'card.yml',
+    'config.py',
+    'curve.png',
+    'log.jsonl',
+    'model.safetensors',
+    'tokenizer',
+}
+NAMES = [path.parent.name for path in (REPO / 'referformer' / 'zoo').glob('*/README.md')]
 
 
 @pytest.mark.parametrize('name', NAMES)

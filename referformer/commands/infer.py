@@ -52,6 +52,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('--shorter', type=int, help='shorter side the model sees; default: config')
     parser.add_argument('--score-thr', type=float, default=0.0, help='no mask below this score')
+    parser.add_argument(
+        '--presence-thr',
+        type=float,
+        help='no mask in frames where the object is there with less than this score; default: '
+        'what the model says',
+    )
     parser.add_argument('--fps', type=float, help='frame rate, instead of the one of the video')
     parser.add_argument('--max-frames', type=int, help='stop after so many frames')
     parser.add_argument(
@@ -71,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     jobs = _jobs(args)
     texts = check_texts(args.sentences) if jobs is None else []
-    check_sizes(args.window, args.shorter)
+    check_sizes(args.window, args.shorter, args.presence_thr)
     checkpoint = find_checkpoint(args.config, args.checkpoint)
     check_file(find_config(args.config), 'config')
     if checkpoint is None:
@@ -82,6 +88,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         'window': args.window,
         'shorter': args.shorter,
         'score_thr': args.score_thr,
+        'presence_thr': args.presence_thr,
         'overwrite': args.overwrite,
         'boxes': not args.no_boxes,
     }

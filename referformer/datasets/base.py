@@ -11,7 +11,9 @@ import numpy as np
 from mmengine.logging import print_log
 
 from referformer.registry import DATASETS, TRANSFORMS, build
+from referformer.structures import ABSENT
 
+from .absent import add_absent_sentences
 from .annotation_files import (
     clean_text,
     get_entry,
@@ -81,6 +83,10 @@ class RVOSDataset(TolerantDataset):
         kinds: Use only sentences of these kinds (the optional key ``kind``).
         shuffled_kinds: In testing, sentences of these kinds come a second time, as a control, with
             the frames of their video in random order: items with ``frame_order`` 'shuffled'.
+        absent_kinds: Every video also gets sentences of these kinds about objects that it does not
+            show, those of other videos: items with ``obj_id`` ``structures.ABSENT``. A control in
+            testing; in training they teach the class scores to say no. See
+            :func:`absent.add_absent_sentences`.
         img_suffix: Of the frame files.
         mask_suffix: Of the mask files.
         pipeline: Transforms or their configs.
@@ -108,6 +114,7 @@ class RVOSDataset(TolerantDataset):
         video_ids: Sequence[str] | str | None = None,
         kinds: Sequence[str] | None = None,
         shuffled_kinds: Sequence[str] = (),
+        absent_kinds: Sequence[str | None] = (),
         img_suffix: str = '.jpg',
         mask_suffix: str = '.png',
         pipeline: Sequence[dict | Callable] = (),
@@ -122,6 +129,7 @@ class RVOSDataset(TolerantDataset):
         self.video_ids = video_ids
         self.kinds = kinds
         self.shuffled_kinds = tuple(shuffled_kinds)
+        self.absent_kinds = tuple(absent_kinds)
         self.img_suffix = img_suffix
         self.mask_suffix = mask_suffix
         self.videos: Mapping[str, Video] = {}
@@ -164,6 +172,8 @@ class RVOSDataset(TolerantDataset):
         self._add_labels(expressions)
         num_expressions = sum(map(len, expressions.values()))
         self._judge_unusable(num_expressions)
+        if self.absent_kinds:
+            add_absent_sentences(expressions, self.absent_kinds, self.meta_file)
 
         self.videos = {}
         items = []
@@ -180,7 +190,11 @@ class RVOSDataset(TolerantDataset):
                 f'{self._why_none(videos)}'
             )
         if self.test_mode:  # at the end: neighbours show the same clip
-            again = [item for item in items if item['kind'] in self.shuffled_kinds]
+            again = [
+                item
+                for item in items
+                if item['kind'] in self.shuffled_kinds and item['obj_id'] != ABSENT
+            ]
             items += [{**item, 'frame_order': 'shuffled'} for item in again]
         print_log(
             f'{type(self).__name__} {self.split}: {len(items)} items from {num_expressions} '
@@ -314,7 +328,7 @@ class RVOSDataset(TolerantDataset):
 
     def _make_items(self, expressions: list[dict], length: int) -> Iterable[dict]:
         """The items of one video of ``length`` frames, see the class."""
-        ids = sorted({expression['obj_id'] for expression in expressions} - {None})
+        ids = sorted({expression['obj_id'] for expression in expressions} - {None, ABSENT})
         following = dict(zip(ids, ids[1:] + ids[:1])) if len(ids) > 1 else {}
         for expression in expressions:
             if self.test_mode:

@@ -8,7 +8,7 @@ import numpy as np
 from mmengine.config import ConfigDict
 
 from referformer.registry import DATASETS, TRANSFORMS
-from referformer.structures import cxcywh_to_xyxy
+from referformer.structures import ABSENT, cxcywh_to_xyxy
 from referformer.visualization import contact_sheet, draw_tile, palette, resize_mask, spread
 
 from .base import RVOSDataset
@@ -97,6 +97,8 @@ def group_by_video(dataset: RVOSDataset, problems: Problems) -> list[list[int]]:
             item = dataset.get_data_info(index)
         except _BROKEN as error:
             problems.add(error)
+            continue
+        if item.get('obj_id') == ABSENT:  # a control, not in the files
             continue
         key = item['exp_id'], item.get('key_frame')
         videos.setdefault(item['video_id'], {}).setdefault(key, index)

@@ -31,6 +31,8 @@ class ClipInferencer:
             of ``model.cfg``.
         shorter: Resize frames to this shorter side, in pixels, instead of what the pipeline says.
             Masks have the size of the frames on disk either way.
+        presence_thr: Frames in which the model is less sure than this that the object is there have
+            an empty mask; None: what its config says (``model.test_cfg.presence_thr``).
     """
 
     def __init__(
@@ -38,10 +40,15 @@ class ClipInferencer:
         model: nn.Module,
         pipeline: Sequence[dict] | None = None,
         shorter: int | None = None,
+        presence_thr: float | None = None,
     ) -> None:
         if model.training:
             raise ValueError('the model is in training mode; call model.eval() before inference.')
         self.model = model
+        check_sizes(presence_thr=presence_thr)
+        if presence_thr is None:
+            presence_thr = getattr(model, 'test_cfg', {}).get('presence_thr', 0.0)
+        self.presence_thr = presence_thr
         pipeline = _test_pipeline(model) if pipeline is None else pipeline
         self.transforms = _clip_transforms(pipeline, shorter)
 
@@ -64,11 +71,14 @@ class ClipInferencer:
         samples = []
         for i, text in enumerate(texts):
             samples.append(packed['data_samples'].new())
-            samples[-1].set_metainfo({'text': text.lower(), 'exp_id': str(i)})
+            samples[-1].set_metainfo(
+                {'text': text.lower(), 'exp_id': str(i), 'presence_thr': self.presence_thr}
+            )
         # One clip for all sentences: the model sees it once, and divides them to fit its memory.
         samples = self.model.test_step({'inputs': [packed['inputs']], 'data_samples': samples})
         found = [_best(sample) for sample in samples]
-        return ClipPrediction(start, frames, *(np.stack(field) for field in zip(*found)))
+        clip = ClipPrediction(start, frames, *(np.stack(field) for field in zip(*found)))
+        return clip.hide(presence_thr=self.presence_thr)
 
     def stream(
         self, frames: Iterable[np.ndarray], texts: Sequence[str], window: int = DEFAULT_WINDOW
@@ -115,6 +125,7 @@ def segment_video(
     window: int = 0,
     shorter: int | None = None,
     fps: float = 0.0,
+    presence_thr: float | None = None,
 ) -> VideoPrediction:
     """Segment what each sentence names in a video.
 
@@ -125,13 +136,15 @@ def segment_video(
         window: Frames of a clip; 0: the whole video is one.
         shorter: See ``ClipInferencer``.
         fps: Noted in the result.
+        presence_thr: See ``ClipInferencer``.
 
     Raises:
         ValueError: If there are no frames, or no sentence or an empty one.
     """
     texts = check_texts(texts)
     video = None
-    for clip in ClipInferencer(model, shorter=shorter).stream(frames, texts, window):
+    clips = ClipInferencer(model, shorter=shorter, presence_thr=presence_thr)
+    for clip in clips.stream(frames, texts, window):
         video = video or VideoPrediction(texts, fps, clip.frames.shape[1:3])
         video.append(clip)
     if video is None:
@@ -156,11 +169,14 @@ def check_texts(texts: Sequence[str] | str) -> list[str]:
     return texts
 
 
-def check_sizes(window: int = 0, shorter: int | None = None) -> None:
-    """Refuse windows and frame sizes that make no sense.
+def check_sizes(
+    window: int = 0, shorter: int | None = None, presence_thr: float | None = None
+) -> None:
+    """Refuse windows, frame sizes and thresholds that make no sense.
 
     Raises:
-        ValueError: If ``window`` is negative, or ``shorter`` under 32.
+        ValueError: If ``window`` is negative, ``shorter`` under 32, or ``presence_thr`` not in
+            [0, 1].
     """
     if window < 0:
         raise ValueError(
@@ -168,6 +184,8 @@ def check_sizes(window: int = 0, shorter: int | None = None) -> None:
         )
     if shorter is not None and shorter < 32:
         raise ValueError(f'the shorter side must be at least 32 pixels, got {shorter}.')
+    if presence_thr is not None and not 0 <= presence_thr <= 1:
+        raise ValueError(f'presence_thr must be a score in [0, 1], got {presence_thr}.')
 
 
 def _test_pipeline(model: nn.Module) -> Sequence[dict]:
@@ -211,8 +229,9 @@ def _windows(frames: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
 
 
 def _best(sample: RVOSDataSample) -> tuple[np.ndarray, ...]:
-    """Score, masks, boxes and reference points of the query with the highest score."""
+    """Score, masks, boxes, reference points and scores of the frames of the query with the highest
+    score."""
     found = sample.pred_instances
     best = int(found.scores.argmax())
-    fields = (found.scores, found.masks, found.boxes, found.reference_points)
-    return tuple(field[best].cpu().numpy() for field in fields)
+    fields = ('scores', 'masks', 'boxes', 'reference_points', 'frame_scores')
+    return tuple(found[field][best].cpu().numpy() for field in fields)

@@ -20,11 +20,13 @@ class ClipPrediction(NamedTuple):
     masks: np.ndarray  # (n, T, H, W) bool
     boxes: np.ndarray  # (n, T, 4) xyxy in pixels
     reference_points: np.ndarray  # (n, T, 2) xy in pixels
+    frame_scores: np.ndarray  # (n, T), how sure the model is that the object is in the frame
 
-    def hide(self, below: float) -> 'ClipPrediction':
-        """The same with nothing found for the sentences that score less than ``below``."""
-        low = self.scores < below
-        shown = ~low[:, None, None]
+    def hide(self, below: float = 0.0, presence_thr: float = 0.0) -> 'ClipPrediction':
+        """The same with nothing found for the sentences that score less than ``below``, and in the
+        frames that score less than ``presence_thr``."""
+        low = (self.scores < below)[:, None] | (self.frame_scores < presence_thr)
+        shown = ~low[..., None]
         return self._replace(
             masks=self.masks & shown[..., None],
             boxes=self.boxes * shown,
@@ -50,6 +52,7 @@ class VideoPrediction:
         self.starts: list[int] = []
         self.files: dict[str, Path] = {}
         self._scores: list[np.ndarray] = []
+        self._frame_scores: list[np.ndarray] = []
         self._boxes: list[np.ndarray] = []
         self._points: list[np.ndarray] = []
         self._masks: list[list[bytes]] = [[] for _ in self.texts]
@@ -62,6 +65,11 @@ class VideoPrediction:
     def scores(self) -> np.ndarray:
         """(clips, n), score of each sentence in each clip."""
         return np.stack(self._scores)
+
+    @property
+    def frame_scores(self) -> np.ndarray:
+        """(n, frames), how sure the model is that the object is in the frame."""
+        return np.concatenate(self._frame_scores, axis=1)
 
     @property
     def boxes(self) -> np.ndarray:
@@ -87,6 +95,7 @@ class VideoPrediction:
         """Add the next clip."""
         self.starts.append(clip.start)
         self._scores.append(clip.scores)
+        self._frame_scores.append(clip.frame_scores)
         self._boxes.append(clip.boxes)
         self._points.append(clip.reference_points)
         for kept, masks in zip(self._masks, clip.masks):

@@ -19,7 +19,8 @@ class ReferFormerCriterion(BaseModule):
     """Match once per layer, then class, box and mask losses of the matched queries.
 
     All losses are divided by the number of visible frames in the batch (mean over processes, at
-    least 1).
+    least 1). Where no frame of a clip shows the object (``absent_kinds`` of the datasets) no query
+    is positive, the mask should be empty, and boxes do not count.
 
     Args:
         matcher: Module or config.
@@ -105,6 +106,7 @@ class ReferFormerCriterion(BaseModule):
         positive = (queries[..., None] * classes).to(predictions.logits)
         loss_cls = self.loss_cls(predictions.logits, positive).flatten(1).sum(1)
 
+        shown = targets.valid.any(1)[:, None]  # (B, 1)
         boxes = predictions.boxes.gather(3, chosen[..., None, None].expand(-1, -1, -1, 1, 4))
         boxes = boxes[:, :, :, 0]
         layer, clip = torch.meshgrid(
@@ -116,8 +118,8 @@ class ReferFormerCriterion(BaseModule):
         truth = targets.masks.flatten(1).float()
         return {
             'loss_cls': loss_cls,
-            'loss_bbox': self.loss_bbox(boxes, targets.boxes).flatten(1).sum(1),
-            'loss_giou': self.loss_giou(boxes, targets.boxes).flatten(1).sum(1),
+            'loss_bbox': (self.loss_bbox(boxes, targets.boxes) * shown).flatten(1).sum(1),
+            'loss_giou': (self.loss_giou(boxes, targets.boxes) * shown).flatten(1).sum(1),
             'loss_mask': self.loss_mask(masks, truth.expand_as(masks)).mean(-1).sum(1),
             'loss_dice': self.loss_dice(masks, truth).sum(1),
         }

@@ -9,33 +9,49 @@ from torch import Tensor
 
 # Pixels brought to the original size at once.
 _CHUNK = 2**25
+# The logit of pixels in frames without the object: a probability of 0 in all arithmetics.
+_ABSENT = -1e4
 
 
-def choose_queries(logits: Tensor, keep: str) -> tuple[Tensor, Tensor]:
+def choose_queries(logits: Tensor, keep: str) -> tuple[Tensor, Tensor, Tensor]:
     """Which queries answer a sentence, and how well (paper section 3.5): class scores alone decide.
 
     Args:
         logits: (B, T, Q, K).
         keep: 'best': the query with the highest score of the clip (VOS); 'all': every query in its
-            order (A2D,
-            JHMDB); 'pairs': the Q best pairs of query and class (COCO; a query may come several
-            times).
+            order (A2D, JHMDB); 'pairs': the Q best pairs of query and class (COCO; a query may
+            come several times).
 
     Returns:
-        Scores and indices, (B, k): the mean over the frames of the sigmoid, its maximum over the
-        classes.
+        Scores (B, k), the mean over the frames of the sigmoid, its maximum over the classes;
+        indices (B, k); the scores of that class in every frame (B, k, T).
     """
-    B, _, Q, K = logits.shape
-    scores = logits.sigmoid().mean(1)  # (B, Q, K)
+    B, T, Q, K = logits.shape
+    by_frame = logits.sigmoid()
+    scores = by_frame.mean(1)  # (B, Q, K)
     if keep == 'pairs':
         scores, pairs = scores.flatten(1).topk(Q)
-        return scores, pairs // K
-    scores = scores.amax(-1)
-    if keep == 'best':
-        return scores.max(-1, keepdim=True)
-    if keep == 'all':
-        return scores, torch.arange(Q, device=logits.device).expand(B, -1)
-    raise ValueError(f"keep must be 'best', 'all' or 'pairs', not {keep!r}")
+    elif keep in ('best', 'all'):
+        scores, classes = scores.max(-1)
+        queries = torch.arange(Q, device=logits.device).expand(B, -1)
+        if keep == 'best':
+            scores, queries = scores.max(-1, keepdim=True)
+        pairs = queries * K + classes.gather(1, queries)
+    else:
+        raise ValueError(f"keep must be 'best', 'all' or 'pairs', not {keep!r}")
+    frame_scores = by_frame.flatten(2).gather(2, pairs[:, None].expand(-1, T, -1))
+    return scores, pairs // K, frame_scores.transpose(1, 2)
+
+
+def empty_absent(masks: Tensor, frame_scores: Tensor, presence_thr: float) -> Tensor:
+    """Mask logits that leave no pixel in the frames whose score is below ``presence_thr``.
+
+    Args:
+        masks: Logits, (k, T, h, w).
+        frame_scores: (k, T).
+        presence_thr: 0 changes nothing.
+    """
+    return masks.masked_fill((frame_scores < presence_thr)[..., None, None], _ABSENT)
 
 
 def merge_objects(logits: Tensor, ori_size: tuple[int, int], background: float = 0.1) -> Tensor:

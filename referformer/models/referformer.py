@@ -24,7 +24,7 @@ from referformer.structures import (
 from referformer.structures.targets import stack_targets
 
 from .position_encoding import sine_encoding_1d, sine_encoding_2d
-from .postprocess import choose_queries, join_clips, masks_at_original_size
+from .postprocess import choose_queries, empty_absent, join_clips, masks_at_original_size
 from .vision_language import WordTokens
 
 
@@ -50,7 +50,9 @@ class ReferFormer(BaseModel):
         test_cfg: ``keep``: 'best' query of the clip (VOS), 'all' (A2D, JHMDB) or 'pairs' of query
             and class (COCO), see ``choose_queries``; ``resize``: 'logits' or 'probabilities'
             before the threshold or 'masks' after it, see ``masks_at_original_size``;
-            ``threshold``: of mask probabilities;
+            ``threshold``: of mask probabilities; ``presence_thr``: frames in which the class score
+            of the kept query is below this have an empty mask (default 0: none; a sample's
+            ``presence_thr`` goes before it);
             ``max_pixels``: sentences about one clip run together while they have no more input
             pixels than this (default 2^24: two at 36 frames of 360x640); memory grows with it;
             ``window``: longer clips are divided into independent ones of so many frames
@@ -100,12 +102,18 @@ class ReferFormer(BaseModel):
             'keep': 'best',
             'resize': 'logits',
             'threshold': 0.5,
+            'presence_thr': 0.0,
             'max_pixels': 2**24,
             'window': 0,
             'keep_logits': False,
             **(test_cfg or {}),
         }
         keep, window = self.test_cfg['keep'], self.test_cfg['window']
+        if not 0 <= self.test_cfg['presence_thr'] <= 1:
+            raise ValueError(
+                'test_cfg.presence_thr must be a score in [0, 1], not '
+                f'{self.test_cfg["presence_thr"]}'
+            )
         if window < 0 or (window and keep != 'best'):
             raise ValueError(
                 f"test_cfg.window must be 0, or a number of frames with keep='best': got {window} "
@@ -263,7 +271,7 @@ class ReferFormer(BaseModel):
         visual = visual.repeat_clips(len(data_samples))
         text = self.text_encoder([sample.text for sample in data_samples])
         found = self.find(visual, text)
-        scores, keep = choose_queries(found.logits[-1], self.test_cfg['keep'])
+        scores, keep, frame_scores = choose_queries(found.logits[-1], self.test_cfg['keep'])
         found = found.keep_queries(keep)
         points = found.references * visual.sizes[:, None, None]
         masks = self.mask_head(found.features, found.hs[-1:], points[-1:])[0]  # (B, T', k, h, w)
@@ -272,10 +280,13 @@ class ReferFormer(BaseModel):
         for i, sample in enumerate(data_samples):
             h, w = sample.ori_shape[:2]
             scale = boxes.new_tensor([w, h])
+            presence_thr = sample.get('presence_thr', self.test_cfg['presence_thr'])
             logits = masks[i].transpose(0, 1)  # (k, T', h, w)
+            logits = empty_absent(logits, frame_scores[i], presence_thr)
             answers.append(
                 InstanceData(
                     scores=scores[i],
+                    frame_scores=frame_scores[i],
                     boxes=(boxes[i] * scale.repeat(2)).transpose(0, 1),
                     # Those that enter the last decoder layer, as the reference draws them.
                     reference_points=(found.references[-2, i] * scale).transpose(0, 1),

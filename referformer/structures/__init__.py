@@ -1,7 +1,8 @@
 from .boxes import box_area, box_iou, cxcywh_to_xyxy, generalized_box_iou, xyxy_to_cxcywh
-from .data_sample import Predictions, RVOSDataSample, TextFeatures, padding_mask
+from .data_sample import ABSENT, Predictions, RVOSDataSample, TextFeatures, padding_mask
 
 __all__ = [
+    'ABSENT',
     'Predictions',
     'RVOSDataSample',
     'TextFeatures',

@@ -7,6 +7,9 @@ import torch
 from mmengine.structures import BaseDataElement, InstanceData
 from torch import Tensor
 
+# The obj_id of a sentence about an object that its video does not show.
+ABSENT = -1
+
 
 class RVOSDataSample(BaseDataElement):
     """One clip with one expression.
@@ -18,8 +21,9 @@ class RVOSDataSample(BaseDataElement):
     ``gt_instances`` (N referred objects): ``labels (N,)``, ``boxes (N, T', 4)`` cxcywh in [0, 1],
     ``masks (N, T', h, w)`` bool, ``valid (N, T')`` bool, True where the object is visible.
 
-    ``pred_instances`` (k kept queries): ``scores (k,)``, ``boxes (k, T', 4)`` xyxy in pixels of
-    ``ori_shape``, ``masks (k, T', H0, W0)`` bool.
+    ``pred_instances`` (k kept queries): ``scores (k,)``, their ``frame_scores (k, T')``, of which
+    they are the means, ``boxes (k, T', 4)`` xyxy in pixels of ``ori_shape``, ``masks (k, T', H0,
+    W0)`` bool.
     """
 
     @property

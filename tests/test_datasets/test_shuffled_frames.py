@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from fixtures_rvos import write_ref_youtube_vos
+from fixtures_rvos import score_masks, write_ref_youtube_vos
 from mmengine.dataset import DefaultSampler
 from mmengine.structures import InstanceData
 
@@ -61,20 +61,11 @@ def test_no_batch_mixes_the_orders(dataset):
 
 
 def test_the_control_has_a_row_of_its_own(dataset):
-    def score(mask_of):
-        metric = VOSMetric()
-        metric.dataset_meta = dataset.metainfo
-        for i in range(len(dataset)):
-            sample = dataset[i]['data_samples']
-            sample.pred_instances = InstanceData(masks=mask_of(sample))
-            metric.process(None, [sample.to_dict()])
-        return metric.evaluate(len(dataset))
-
     def watching(sample):
         masks = sample.gt_instances.masks
         return masks if sample.frame_order is None else torch.zeros_like(masks)
 
-    metrics = score(watching)
+    metrics = score_masks(dataset, watching)
     assert metrics['J&F'] == metrics['J&F_motion'] == 100
     assert metrics['J&F_motion_shuffled'] < 30  # the frames without the object are right
     assert 'J&F_appearance_shuffled' not in metrics

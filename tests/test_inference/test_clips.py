@@ -9,6 +9,7 @@ import torch
 from fixtures_rvos import write_ref_youtube_vos
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
+from model_fixtures import tiny_clip
 from PIL import Image
 from stub_segmenter import CONFIG, colour_video
 
@@ -89,6 +90,36 @@ def test_low_scores_hide_what_was_found(model, video):
     assert (shown.masks[0] == masks).all()
     assert not shown.masks[1].any()
     assert np.isnan(shown.reference_points[1]).all()
+
+
+def test_frames_below_the_presence_threshold_hide_what_was_found(model, video):
+    frames, masks = video
+    frames[4:6] = 90  # the object is away
+    result = segment_video(model, frames, ['red'], window=4, presence_thr=0.5)
+    away = np.arange(10) // 2 == 2
+    assert (result.frame_scores == [np.where(away, 0, 1)]).all()
+    assert (result.masks(0) == masks & ~away[:, None, None]).all()
+    assert (np.isnan(result.reference_points[0]).all(1) == away).all()
+    assert (result.boxes[0].any(1) == ~away).all()
+
+
+def test_the_threshold_of_the_call_goes_before_that_of_the_model(tiny_model):
+    model = tiny_model(test_cfg={'presence_thr': 1.0})
+    frames = np.asarray(tiny_clip().permute(0, 2, 3, 1))
+    found = {
+        thr: ClipInferencer(model, [{'type': 'PackClip'}], presence_thr=thr).predict(
+            frames, ['the red dog', 'a cat']
+        )
+        for thr in (None, 0.0, 0.5)
+    }
+    assert not found[None].masks.any()
+    assert found[0.0].masks.flatten().any()
+    low = found[0.0].frame_scores < 0.5
+    assert (found[0.5].masks == found[0.0].masks & ~low[..., None, None]).all()
+    with pytest.raises(ValueError, match=r'presence_thr must be a score in \[0, 1\], not 2'):
+        tiny_model(test_cfg={'presence_thr': 2})
+    with pytest.raises(ValueError, match=r'presence_thr must be a score in \[0, 1\], got -1'):
+        ClipInferencer(model, presence_thr=-1)
 
 
 def test_bad_input_is_refused(model, video):

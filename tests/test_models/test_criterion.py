@@ -98,6 +98,30 @@ def test_a_batch_without_a_visible_frame_is_divided_by_one(criterion):
     torch.testing.assert_close(losses['loss_cls'], expected)
 
 
+def test_no_query_is_positive_for_an_object_that_is_not_there(criterion):
+    predictions, targets = random_case(K=1)
+    predictions = predictions._replace(logits=predictions.logits.requires_grad_())
+    shown = torch.tensor([True, False, True])
+    targets = Targets(
+        targets.labels,
+        targets.boxes * shown[:, None, None],
+        targets.masks & shown[:, None, None, None],
+        targets.valid & shown[:, None],
+    )
+    losses = criterion(predictions, targets)
+    sum(value for name, value in losses.items() if name.endswith('loss_cls')).backward()
+    slopes = predictions.logits.grad[..., 0]  # (D, B, T, Q)
+    assert (slopes[:, 1] > 0).all(), 'every score goes down'
+    assert (slopes[:, 0] < 0).any(2).any(1).all(), 'where it is visible one goes up'
+
+    others = criterion(
+        Predictions(*(x[:, shown] for x in predictions)), Targets(*(x[shown] for x in targets))
+    )
+    for name in ('loss_bbox', 'loss_giou'):
+        torch.testing.assert_close(losses[name], others[name])
+    assert losses['loss_dice'] > others['loss_dice'], 'its mask should be empty'
+
+
 def test_losses_of_half_precision_are_computed_in_full_precision(criterion):
     predictions, targets = random_case()
     half = Predictions(*(x.bfloat16() for x in predictions))

@@ -8,6 +8,7 @@ from mmengine.structures import InstanceData
 from referformer.models import postprocess
 from referformer.models.postprocess import (
     choose_queries,
+    empty_absent,
     join_clips,
     masks_at_original_size,
     merge_objects,
@@ -21,9 +22,9 @@ def logit(*probabilities):
 def test_the_best_query_has_the_highest_mean_over_frames():
     # Query 0: 0.9 and 0.1; query 1: 0.6 and 0.6, over two frames, one class.
     logits = torch.stack((logit(0.9, 0.6), logit(0.1, 0.6)))[None, ..., None]
-    scores, queries = choose_queries(logits, 'best')
+    scores, queries, _ = choose_queries(logits, 'best')
     assert queries.tolist() == [[1]] and scores.item() == pytest.approx(0.6)
-    scores, queries = choose_queries(logits, 'all')
+    scores, queries, _ = choose_queries(logits, 'all')
     assert queries.tolist() == [[0, 1]] and scores[0].tolist() == pytest.approx([0.5, 0.6])
 
 
@@ -35,8 +36,33 @@ def test_the_mean_is_taken_before_the_maximum_over_classes():
 
 def test_pairs_may_name_a_query_twice():
     logits = torch.stack((logit(0.9, 0.8), logit(0.1, 0.3)))[None, None]  # two queries, two classes
-    scores, queries = choose_queries(logits, 'pairs')
+    scores, queries, by_frame = choose_queries(logits, 'pairs')
+    torch.testing.assert_close(by_frame.mean(-1), scores)
     assert queries.tolist() == [[0, 0]] and scores[0].tolist() == pytest.approx([0.9, 0.8])
+
+
+@pytest.mark.parametrize('keep', ['best', 'all', 'pairs'])
+@pytest.mark.parametrize('K', [1, 4])
+def test_scores_are_the_means_of_those_of_the_frames(keep, K):
+    logits = torch.randn(3, 7, 5, K, generator=torch.Generator().manual_seed(0))
+    scores, queries, by_frame = choose_queries(logits, keep)
+    assert by_frame.shape == (*queries.shape, 7)
+    torch.testing.assert_close(by_frame.mean(-1), scores)
+    given = logits.sigmoid()[1, :, queries[1, 0]]  # (T, K)
+    assert any(torch.equal(by_frame[1, 0], given[:, k]) for k in range(K))
+
+
+@pytest.mark.parametrize('resize', ['logits', 'probabilities', 'masks'])
+def test_frames_below_the_presence_threshold_are_empty_and_others_unchanged(resize):
+    logits = torch.randn(1, 3, 4, 6, generator=torch.Generator().manual_seed(0))
+    kept = empty_absent(logits, torch.tensor([[0.5, 0.49, 0.9]]), 0.5)
+    masks, expected = (
+        masks_at_original_size(x, (16, 24), (31, 47), resize=resize) for x in (kept, logits)
+    )
+    assert expected[0].flatten(1).any(1).all()
+    assert masks[0].flatten(1).any(1).tolist() == [True, False, True]
+    assert torch.equal(masks[:, ::2], expected[:, ::2])
+    assert torch.equal(empty_absent(logits, torch.zeros(1, 3), 0.0), logits)
 
 
 def test_unknown_rules_are_named():

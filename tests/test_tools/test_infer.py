@@ -110,6 +110,20 @@ def test_bad_input_ends_in_one_message(project, infer, args, message):
     assert sorted(path.name for path in project.iterdir()) == before, 'something was left behind'
 
 
+def test_frames_below_the_presence_threshold_have_no_mask(project, infer):
+    frames, _ = colour_video(7)
+    frames[:3] = 90  # the objects come later
+    for name, frame in zip('abcdefg', frames):
+        (project / 'frames').mkdir(exist_ok=True)
+        Image.fromarray(frame).save(project / 'frames' / f'{name}.png')
+    code, _, stderr = infer('frames', 'the red square', '--presence-thr', '0.5')
+    assert code == 0, stderr
+    masks = [np.asarray(Image.open(path)) for path in sorted(project.glob('out/masks/*/*.png'))]
+    assert [mask.any() for mask in masks] == [False] * 3 + [True] * 4
+    code, _, stderr = infer('frames', 'the red square', '--presence-thr', '1.5')
+    assert code == 2 and 'presence_thr must be a score in [0, 1], got 1.5' in stderr
+
+
 def test_inputs_are_checked_before_the_model_is_built(infer, monkeypatch):
     monkeypatch.setattr('referformer.apis.MODELS.build', lambda _: pytest.fail('too early'))
     assert infer('nowhere.mp4', 'red')[0] == 2

@@ -377,7 +377,7 @@ def test_example_video_has_a_sentence_per_object_and_every_frame(tmp_path):
 
 def test_report_shows_the_measured_scores_and_existing_pictures(tmp_path):
     metrics = {'vos/J&F': 51.23, 'vos/J&F_swapped': 20.0, 'vos/gap': 31.23, 'vos/J&F_motion': None}
-    metrics['vos/J&F_motion_shuffled'] = 12.5
+    metrics |= {'vos/J&F_motion_shuffled': 12.5, 'vos/wrongly_found_appearance_absent': 19.04}
     for name in ('test/metrics.json', 'scratch/metrics.json', 'infer/contact_sheet.png'):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_text(json.dumps({'checkpoint': 'last.pth', 'metrics': metrics}))
@@ -387,9 +387,10 @@ def test_report_shows_the_measured_scores_and_existing_pictures(tmp_path):
     assert 'comes with the package: last.pth' in shipped
     assert shipped.splitlines()[1:] == trained.splitlines()[1 : len(shipped.splitlines())]
     rows = {line[:26].strip(): line[26:].split() for line in shipped.splitlines()}
-    assert rows['all sentences'] == ['-', '-', '51.2', '20.0', '31.2']
-    assert rows['about motion'] == ['-'] * 5
-    assert rows['frames in random order'] == ['-', '-', '12.5', '-', '-']
+    assert rows['all sentences'] == ['-', '-', '51.2', '20.0', '31.2', '-']
+    assert rows['about motion'] == ['-'] * 6
+    assert rows['frames in random order'] == ['-', '-', '12.5', '-', '-', '-']
+    assert rows['about what is not there'] == ['-'] * 5 + ['19.0']
     assert f'{tmp_path}/infer/contact_sheet.png' in result.stdout
     assert 'curve.png' not in result.stdout
 

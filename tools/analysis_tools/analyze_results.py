@@ -168,8 +168,8 @@ def read_scores(path: Path) -> dict[tuple[str, str], tuple[float, float]]:
         (video, expression, j, f), factor = known[0]
         scores = {}
         for row in reader:
-            if (row.get('kind') or '').endswith('_shuffled'):
-                continue  # the same sentences, with the frames in random order
+            if (row.get('kind') or '').endswith(('_shuffled', 'absent')):
+                continue  # controls: frames in random order, objects that are not there
             try:
                 numbers = factor * float(row[j]), factor * float(row[f])
             except (TypeError, ValueError):

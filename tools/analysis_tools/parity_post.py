@@ -39,7 +39,7 @@ def post_cases(root: Path) -> list[str]:
 
 def _check_a2d(arrays: Any, fixtures: Fixtures) -> Measures:
     """A2D-Sentences and JHMDB-Sentences: all queries, threshold before the last resize."""
-    scores, _ = choose_queries(_tensor(arrays, 'in.pred_logits'), 'all')
+    scores, *_ = choose_queries(_tensor(arrays, 'in.pred_logits'), 'all')
     pixels, worst = [], 0.0
     for i in range(len(scores)):
         worst = max(worst, difference(scores[i], _tensor(arrays, f'out.scores_{i}')))
@@ -49,7 +49,7 @@ def _check_a2d(arrays: Any, fixtures: Fixtures) -> Measures:
 
 def _check_coco(arrays: Any, fixtures: Fixtures) -> Measures:
     """RefCOCO: the best pairs of query and class."""
-    scores, queries = choose_queries(_tensor(arrays, 'in.pred_logits'), 'pairs')
+    scores, queries, _ = choose_queries(_tensor(arrays, 'in.pred_logits'), 'pairs')
     boxes = cxcywh_to_xyxy(_tensor(arrays, 'in.pred_boxes')[:, 0])
     pixels, worst, worst_box = [], 0.0, 0.0
     for i, chosen in enumerate(queries):
@@ -67,8 +67,8 @@ def _check_selection(arrays: Any, fixtures: Fixtures) -> Measures:
     size = tuple(arrays['in.original_size'].tolist())
     for i in range(2):
         logits = _tensor(arrays, f'in.{i}.pred_logits')
-        _, query = choose_queries(logits, 'best')
-        scores, _ = choose_queries(logits, 'all')
+        _, query, _ = choose_queries(logits, 'best')
+        scores, *_ = choose_queries(logits, 'all')
         worst = max(worst, difference(scores[0], _tensor(arrays, f'out.{i}.query_scores')))
         wrong += int(query.item() != int(arrays[f'out.{i}.selected_query']))
         chosen = _tensor(arrays, f'in.{i}.pred_masks')[:, :, query.item()]

@@ -13,9 +13,18 @@ ROWS = {
     '  about motion': '_motion',
     '    frames in random order': '_motion_shuffled',
     '  about relations': '_relation',
+    'about what is not there': '_appearance_absent',
 }
-COLUMNS = {'J': 'J', 'F': 'F', 'J&F': 'J&F', 'J&F_swapped': 'swapped J&F', 'gap': 'difference'}
-SWAPPED = 'swapped: the same masks compared with another object of the same video'
+COLUMNS = {
+    'J': 'J',
+    'F': 'F',
+    'J&F': 'J&F',
+    'J&F_swapped': 'swapped J&F',
+    'gap': 'difference',
+    'wrongly_found': 'found wrong',
+}
+SWAPPED = """swapped: the same masks compared with another object of the same video
+found wrong: frames with a mask, of all frames that do not show the object"""
 # Folder of a test, and whose it is.
 TESTS = {
     'test': 'The model that comes with the package',

@@ -47,7 +47,11 @@ val_dataloader = dict(
     batch_sampler=dict(type='VideoBatchSampler'),
     dataset=dict(valid, indices=180),  # for the curve the first third is enough
 )
-# All sentences, and those about motion a second time, with the frames in random order.
-test_dataloader = dict(val_dataloader, dataset=dict(valid, shuffled_kinds=('motion',)))
+# All sentences, those about motion a second time with the frames in random order, and sentences
+# about objects that are not in the video.
+test_dataloader = dict(
+    val_dataloader,
+    dataset=dict(valid, shuffled_kinds=('motion',), absent_kinds=('appearance',)),
+)
 val_evaluator = dict(type='VOSMetric')
 test_evaluator = val_evaluator

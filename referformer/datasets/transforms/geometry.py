@@ -14,6 +14,7 @@ from mmengine.dataset import Compose
 from PIL import Image
 
 from referformer.registry import TRANSFORMS, build
+from referformer.structures import ABSENT
 
 from .loading import FrameFiles
 
@@ -166,7 +167,7 @@ class RandomChoice:
 @TRANSFORMS.register_module()
 class FilterVisible:
     """Set ``valid`` by the boxes (both extents above 0), and drop a clip that does not show its
-    object.
+    object, unless its sentence is about none of its video.
 
     A dropped clip is None, which makes the dataset draw another item. A mask can keep the one
     column or row of pixels that a box without extent stands for, as in the reference.
@@ -176,7 +177,7 @@ class FilterVisible:
         """Filter by visibility."""
         extents = results['boxes'][..., 2:] - results['boxes'][..., :2]
         results['valid'] = (extents > 0).all(-1)
-        return results if results['valid'].any() else None
+        return results if results['valid'].any() or results.get('obj_id') == ABSENT else None
 
 
 def flip_clip(results: dict) -> None:

@@ -13,6 +13,7 @@ from PIL import Image, UnidentifiedImageError
 
 from referformer.files import decode_label_map
 from referformer.registry import TRANSFORMS
+from referformer.structures import ABSENT
 
 Result = TypeVar('Result')
 Window = tuple[slice, slice]  # rows and columns
@@ -126,7 +127,7 @@ class LoadMasks:
             )
         results['masks'] = maps == np.reshape(results['obj_id'], (-1, 1, 1, 1))
         results['boxes'], results['valid'] = boxes_of_masks(results['masks'])
-        if not results['valid'].any():
+        if not results['valid'].any() and results['obj_id'] != ABSENT:
             _require_object(results)
         if self.with_control and results.get('control_obj_id') is not None:
             results['control_masks'] = (maps == results['control_obj_id'])[None]

@@ -13,6 +13,7 @@ from mmengine.logging import MMLogger
 
 from referformer.files import atomic_write
 from referformer.registry import METRICS
+from referformer.structures import ABSENT
 
 from ..measures.region_boundary import (
     boundary_radius,
@@ -41,19 +42,20 @@ class ExpressionScore:
     # The same prediction against another object of the video; NaN without one.
     j_swapped: float = math.nan
     f_swapped: float = math.nan
-    # 'shuffled' where the frames came in random order.
-    frame_order: str | None = None
+    # 'shuffled' where the frames came in random order, 'absent' where the object is not there.
+    control: str | None = None
+    without: int = 0  # frames that do not show the object
+    wrongly_found: int = 0  # those of them that have a mask
 
     @property
     def key(self) -> tuple[str, ...]:
-        """What tells scores apart: (video_id, exp_id), and the order of the frames if unusual."""
-        order = (self.frame_order,) if self.frame_order else ()
-        return self.video_id, self.exp_id, *order
+        """What tells scores apart: (video_id, exp_id), and what it is a control of."""
+        return self.video_id, self.exp_id, *filter(None, [self.control])
 
     @property
     def group(self) -> str | None:
         """The row of the table it belongs to, besides that of all."""
-        return f'{self.kind}_{self.frame_order}' if self.frame_order else self.kind
+        return '_'.join(filter(None, (self.kind, self.control))) or None
 
     @property
     def name(self) -> str:
@@ -91,10 +93,12 @@ class VOSMetric(KeyedMetric):
 
     Sentences that come a second time with the frames of their video in random order (a dataset's
     ``shuffled_kinds``) are in no mean but that of their own group, ``<kind>_shuffled``: what a
-    model loses there it owes to watching.
+    model loses there it owes to watching. So are sentences about objects that their video does not
+    show (``absent_kinds``), ``<kind>_absent``.
 
     Keys: ``J``, ``F``, ``J&F``; with control masks ``J_swapped``, ``F_swapped``, ``J&F_swapped``,
-    ``gap``; and each of these with ``_<group>`` behind it for each kind of sentence.
+    ``gap``; ``wrongly_found``, the share of the frames without the object that have a mask, where
+    there are such frames; and each of these with ``_<group>`` behind it for each kind of sentence.
 
     Where the dataset's metainfo has ``expected``, a list of (video_id, exp_id), every one must have
     been scored, else the evaluation ends with a ``ValueError``.
@@ -135,7 +139,7 @@ class VOSMetric(KeyedMetric):
         """Average the scores, log the table and write the file."""
         scores = self.unique(results)
         names = {s.group for s in scores} - {None}
-        groups = {'all': [s for s in scores if not s.frame_order]} | {
+        groups = {'all': [s for s in scores if not s.control]} | {
             name: [s for s in scores if s.group == name]
             for name in [k for k in _KINDS if k in names] + sorted(names - {*_KINDS})
         }
@@ -177,13 +181,16 @@ class VOSMetric(KeyedMetric):
                     f'{target.shape}; both must be (T, H, W) at the original size.'
                 )
         numbers = _score_masks(pred[0], targets, self.tolerance)
+        without = ~targets[0].any((1, 2))
         ids = str(sample['video_id']), str(sample['exp_id'])
         return ExpressionScore(
             *ids,
             sample.get('kind'),
             len(pred[0]),
             *numbers,
-            frame_order=sample.get('frame_order'),
+            control='absent' if sample.get('obj_id') == ABSENT else sample.get('frame_order'),
+            without=int(without.sum()),
+            wrongly_found=int(pred[0][without].any((1, 2)).sum()),
         )
 
 
@@ -219,19 +226,22 @@ def _averages(scores: list[ExpressionScore]) -> dict[str, float]:
             'J&F_swapped': mean([s.jf_swapped for s in controlled]),
             'gap': mean([s.jf - s.jf_swapped for s in controlled]),
         }
+    without = sum(s.without for s in scores)
+    if without:
+        row['wrongly_found'] = 100 * sum(s.wrongly_found for s in scores) / without
     return row
 
 
 def _table(rows: dict[str, dict[str, float]], groups: dict[str, list[ExpressionScore]]) -> str:
     """The averages as text, a row for each group of expressions."""
-    columns = ('J', 'F', 'J&F', 'J&F_swapped', 'gap')
+    columns = ('J', 'F', 'J&F', 'J&F_swapped', 'gap', 'wrongly_found')
     width = max(map(len, rows))
     lines = [
-        ' '.join([f'{"":{width}}', *(f'{c.replace("_swapped", " swapped"):>11}' for c in columns)])
+        ' '.join([f'{"":{width}}', *(f'{c.replace("_", " "):>{max(11, len(c))}}' for c in columns)])
         + ' expressions'
     ]
     for name, row in rows.items():
-        cells = (f'{row[c]:11.2f}' if c in row else f'{"-":>11}' for c in columns)
+        cells = (f'{f"{row[c]:.2f}" if c in row else "-":>{max(11, len(c))}}' for c in columns)
         lines.append(' '.join([f'{name:{width}}', *cells, f'{len(groups[name]):11}']))
     scores = groups['all']
     uncontrolled = sum(math.isnan(s.j_swapped) for s in scores)
@@ -243,12 +253,13 @@ def _table(rows: dict[str, dict[str, float]], groups: dict[str, list[ExpressionS
 def _format_csv(scores: list[ExpressionScore]) -> str:
     """One line per expression, in percent."""
     header = ['video_id', 'exp_id', 'kind', 'frames', 'J', 'F', 'J&F']
-    header += ['J_swapped', 'F_swapped', 'J&F_swapped']
+    header += ['J_swapped', 'F_swapped', 'J&F_swapped', 'frames_without', 'wrongly_found']
     file = io.StringIO(newline='')
     writer = csv.writer(file)
     writer.writerow(header)
     for s in scores:
         numbers = (s.j, s.f, s.jf, s.j_swapped, s.f_swapped, s.jf_swapped)
         cells = ('' if math.isnan(x) else f'{100 * x:.4f}' for x in numbers)
-        writer.writerow([s.video_id, s.exp_id, s.group or '', s.frames, *cells])
+        frames = (s.without, s.wrongly_found)
+        writer.writerow([s.video_id, s.exp_id, s.group or '', s.frames, *cells, *frames])
     return file.getvalue()

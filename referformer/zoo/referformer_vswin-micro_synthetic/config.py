@@ -102,7 +102,8 @@ model = dict(
         ),
         type='CrossModalFPN'),
     projection=dict(num_groups=8, type='VisualProjection'),
-    test_cfg=dict(keep='best', resize='logits', threshold=0.5),
+    test_cfg=dict(
+        keep='best', presence_thr=0.55, resize='logits', threshold=0.5),
     text_encoder=dict(
         dropout=0.0,
         frozen=False,
@@ -167,6 +168,7 @@ test_dataloader = dict(
     batch_sampler=dict(type='VideoBatchSampler'),
     batch_size=16,
     dataset=dict(
+        absent_kinds=('appearance', ),
         classes='meta',
         data_root='data/synthetic',
         exclude_file=None,
