@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from logging import WARNING
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
+import numpy as np
 from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.registry import init_default_scope
@@ -96,7 +98,8 @@ class ReferFormerInferencer:
 
     >>> inferencer = ReferFormerInferencer('config.py', 'checkpoint.pth')
     >>> result = inferencer('video.mp4', ['the dog', 'the woman'], out_dir='results')
-    >>> result.masks(0)  # of 'the dog', bool (frames, H, W)
+    >>> print(result)
+    >>> result['the dog'].masks  # bool (frames, H, W)
 
     Args:
         model: What ``init_model`` takes, or a model made by it.
@@ -127,6 +130,7 @@ class ReferFormerInferencer:
         presence_thr: float | None = None,
         overwrite: bool = False,
         boxes: bool = True,
+        extras: Sequence[str] = (),
         progress: bool = False,
     ) -> VideoPrediction:
         """Segment one video.
@@ -142,6 +146,8 @@ class ReferFormerInferencer:
                 have an empty mask; None: what the model's config says.
             overwrite: Replace results that are in ``out_dir``.
             boxes: Draw boxes and reference points.
+            extras: What else to write into ``out_dir``: ``matte``, ``cutout``, ``cutout-png``,
+                ``cvat``, ``labelstudio``; see ``inference.ResultWriter``.
             progress: Show a progress bar.
 
         Raises:
@@ -152,17 +158,29 @@ class ReferFormerInferencer:
         check_sizes(window, shorter, presence_thr)
         reader = open_source(video)
         clips = ClipInferencer(self.model, shorter=shorter, presence_thr=presence_thr)
-        writer = out_dir and ResultWriter(out_dir, reader, texts, overwrite, boxes)
-        result = VideoPrediction(texts, reader.fps, reader.size)
+        result = VideoPrediction(texts, reader.fps, reader.size, reader)
+        writer = out_dir and ResultWriter(out_dir, result, overwrite, boxes, extras)
+        begin = perf_counter()
         bar = tqdm(total=len(reader) or None, unit='frame', disable=not progress)
         with bar, writer or nullcontext():
             for clip in clips.stream(prefetch(reader), texts, window):
                 clip = clip.hide(below=score_thr)
+                if not clip.start:
+                    result.remarks = self._remarks(texts, clip.frames)
                 result.append(clip)
                 if writer:
                     writer.write(clip)
+                result.seconds = round(perf_counter() - begin, 2)
                 bar.update(len(clip.frames))
             bar.total = bar.n  # the container may have claimed another number
         if writer:
             result.files = writer.files()
         return result
+
+    def _remarks(self, texts: Sequence[str], frames: np.ndarray) -> list[str]:
+        """What the model's card says about these sentences and frames; it is logged too."""
+        card = getattr(self.model, 'card', None)
+        remarks = [] if card is None else card.remarks(texts, frames)
+        for remark in remarks:
+            print_log(remark, 'current', WARNING)
+        return remarks

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-INK, GREY, PAPER = (28, 28, 30), (110, 110, 115), (255, 255, 255)
+INK, GREY, RED, PAPER = (28, 28, 30), (110, 110, 115), (190, 30, 20), (255, 255, 255)
 _MIN_FONT = 9
 
 
@@ -73,6 +73,7 @@ def sheet_header(
     width: int,
     size: int,
     small: int,
+    remarks: Sequence[str] = (),
 ) -> np.ndarray:
     """The head of a sheet of ``width`` pixels: sentences in full, with small print under each.
 
@@ -83,6 +84,7 @@ def sheet_header(
         width: Width of the sheet.
         size: Height of the sentences' font in pixels.
         small: Height of the small print's font.
+        remarks: What holds for all of them.
     """
     margin, line = 14, round(size * 1.3)
     notes = [*notes, *[''] * (len(texts) - len(notes))]
@@ -91,6 +93,8 @@ def sheet_header(
         len(block) * line + (round(small * 1.5) if note else 0)
         for block, note in zip(blocks, notes)
     )
+    remarks = [row for remark in remarks for row in _wrap(remark, small, width - 2 * margin)]
+    height += len(remarks) * round(small * 1.5)
     header = Image.new('RGB', (width, height + margin // 2), PAPER)
     draw = ImageDraw.Draw(header)
     y = margin
@@ -102,6 +106,9 @@ def sheet_header(
         if note:
             draw.text((2 * margin + size, y), note, GREY, font(small))
             y += round(small * 1.5)
+    for row in remarks:
+        draw.text((margin, y), row, RED, font(small))
+        y += round(small * 1.5)
     return np.asarray(header)
 
 

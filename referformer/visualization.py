@@ -130,6 +130,7 @@ def contact_sheet(
     colors: Sequence[tuple[int, int, int]] | None = None,
     notes: Sequence[str] = (),
     columns: int | None = None,
+    remarks: Sequence[str] = (),
 ) -> np.ndarray:
     """Put drawn frames of one size on a sheet, with the sentences above as a legend.
 
@@ -140,6 +141,7 @@ def contact_sheet(
         colors: One RGB colour per sentence.
         notes: One line of small print per sentence (scores, names); may be empty.
         columns: Tiles in a row; by default the rows are about as many as the columns.
+        remarks: What holds for all sentences; stands under them in red.
 
     Raises:
         ValueError: If there are no tiles.
@@ -155,7 +157,8 @@ def contact_sheet(
     sheet_width = max(480, gap + columns * (width + gap))
     size = min(30, max(14, sheet_width // 60))
     small = max(12, round(size * 0.7))
-    header = sheet_header(texts, colors or palette(len(texts)), notes, sheet_width, size, small)
+    colors = colors or palette(len(texts))
+    header = sheet_header(texts, colors, notes, sheet_width, size, small, remarks)
     row_height = height + small + gap + 4
     sheet = Image.new('RGB', (sheet_width, header.shape[0] + rows * row_height + gap // 2), PAPER)
     sheet.paste(Image.fromarray(header), (0, 0))

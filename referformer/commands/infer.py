@@ -67,6 +67,21 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help='deal many videos to processes that torchrun (pytorch) or srun (slurm) started',
     )
     parser.add_argument('--no-boxes', action='store_true', help='draw masks only')
+    parser.add_argument('--matte', action='store_true', help='videos, white where the object is')
+    parser.add_argument(
+        '--cutout',
+        nargs='?',
+        const='video',
+        choices=('video', 'png'),
+        help='the object alone: videos on black, or "png" for frames on nothing (RGBA)',
+    )
+    parser.add_argument(
+        '--export',
+        nargs='+',
+        default=[],
+        choices=('coco', 'cvat', 'labelstudio'),
+        help="files for annotation tools; COCO's, predictions.json, is there in any case",
+    )
     parser.add_argument('--overwrite', action='store_true', help='replace results in --out')
     return parser.parse_args(argv)
 
@@ -91,6 +106,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         'presence_thr': args.presence_thr,
         'overwrite': args.overwrite,
         'boxes': not args.no_boxes,
+        'extras': _extras(args),
     }
     if jobs is not None:
         _segment_many(args, jobs, checkpoint, options)
@@ -106,8 +122,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     inferencer = ReferFormerInferencer(args.config, checkpoint, args.device)
     result = inferencer(reader, texts, args.out, progress=True, **options)
     mode = f'window={args.window}' if args.window else 'whole'
-    height, width = result.size
-    print(f'{len(result)} frames, {width}x{height}, {result.fps:g} frames/s, mode {mode}')
+    print(f'{result}\nmode {mode}')
     for what, path in result.files.items():
         print(f'  {what}: {path}')
 
@@ -144,3 +159,9 @@ def _segment_many(
             print(f'error: {video}: {why}', file=sys.stderr)
         if out.failed:
             sys.exit(1)
+
+
+def _extras(args: argparse.Namespace) -> list[str]:
+    cutout = {'video': ['cutout'], 'png': ['cutout-png'], None: []}[args.cutout]
+    exports = [kind for kind in args.export if kind != 'coco']
+    return ['matte'] * args.matte + cutout + exports

@@ -15,7 +15,7 @@ from stub_segmenter import CONFIG, colour_video
 
 from referformer.apis import ReferFormerInferencer, check_device, init_model
 from referformer.datasets.synthetic.tokenizer import train_tokenizer
-from referformer.inference import ClipInferencer, check_texts, segment_video
+from referformer.inference import ClipInferencer, VideoPrediction, check_texts, segment_video
 from referformer.inference.writer import ResultWriter, check_output
 from referformer.registry import DATASETS
 from referformer.video_io import VideoReader, VideoWriter
@@ -227,7 +227,8 @@ def test_a_failure_leaves_no_half_results(tmp_path, model, video):
     Image.fromarray(video[0][0]).save(frames / '0.png')
     reader, out = VideoReader(frames), tmp_path / 'out'
     clip = ClipInferencer(model).predict(video[0][:1], ['red'])
-    with pytest.raises(RuntimeError), ResultWriter(out, reader, ['red']) as writer:
+    result = VideoPrediction(['red'], 10.0, reader.size, reader)
+    with pytest.raises(RuntimeError), ResultWriter(out, result) as writer:
         writer.write(clip)
         raise RuntimeError
     assert [path.name for path in tmp_path.iterdir()] == ['frames']

@@ -59,13 +59,15 @@ def infer(project, monkeypatch, capsys):
 def test_the_video_comes_back_drawn(project, infer, name):
     code, stdout, stderr = infer(name, 'the red square', 'the blue bar', '--window', '3')
     assert code == 0, stderr
-    assert '7 frames, 64x48, 12.5 frames/s, mode window=3' in stdout
+    assert '7 frames, 64x48, 12.5 frames/s, found in' in stdout
+    assert 'mode window=3' in stdout
     out = project / 'out'
     drawn = VideoReader(out / f'overlay{Path(name).suffix}')
     assert (sum(1 for _ in drawn), drawn.size) == (7, (48, 64))
     assert drawn.fps == pytest.approx(12.5)
     names = {path.name for path in out.iterdir()}
-    assert names == {drawn.path.name, 'contact_sheet.png', 'masks', 'scores.json'}
+    summaries = {'contact_sheet.png', 'scores.json', 'predictions.json'}
+    assert names == {drawn.path.name, 'masks', *summaries}
     for folder in ('0_the-red-square', '1_the-blue-bar'):
         masks = [np.asarray(Image.open(p)) for p in sorted((out / 'masks' / folder).iterdir())]
         assert len(masks) == 7
