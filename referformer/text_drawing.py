@@ -139,10 +139,9 @@ def _wrap(text: str, size: int, width: float) -> list[str]:
 @lru_cache(maxsize=64)
 def font(size: int) -> ImageFont.FreeTypeFont:
     """DejaVu Sans, which matplotlib brings along and which knows most alphabets."""
-    if importlib.util.find_spec('matplotlib'):
-        import matplotlib
-
-        path = Path(matplotlib.get_data_path()) / 'fonts' / 'ttf' / 'DejaVuSans.ttf'
+    matplotlib = importlib.util.find_spec('matplotlib')  # importing it would take long
+    if matplotlib:
+        path = Path(matplotlib.origin).parent / 'mpl-data' / 'fonts' / 'ttf' / 'DejaVuSans.ttf'
         if path.is_file():
             return ImageFont.truetype(str(path), size)
     return ImageFont.load_default(size)
