@@ -8,10 +8,12 @@ compiles for this machine's CPU only.
 
 import os
 import re
+import shutil
 import sys
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
 WANTED = os.environ.get('REFERFORMER_BUILD_EXT', '')
@@ -40,10 +42,32 @@ def warn(reason: str) -> None:
     print(f'referformer: no C++ operators: {reason}\nreferformer: {REMEDY}', file=sys.stderr)
 
 
+class BuildWithConfigs(build_py):
+    """build_py that adds referformer/.mim: configs, tools and model-index.yml, as OpenMMLab's
+    packages carry them. They go straight into the build, never into the source tree."""
+
+    def run(self) -> None:
+        super().run()
+        if self.editable_mode:  # configs and tools are then read where they are
+            return
+        target = Path(self.build_lib, 'referformer', '.mim')
+        shutil.rmtree(target, ignore_errors=True)  # of a build before
+        target.mkdir(parents=True)
+        for name in ('configs', 'tools'):
+            shutil.copytree(
+                ROOT / name, target / name, ignore=shutil.ignore_patterns('__pycache__')
+            )
+        for path in ROOT.glob('model-index.yml'):
+            shutil.copy2(path, target)
+
+
+COMMANDS = {'build_py': BuildWithConfigs}
+
+
 def extension() -> dict:
     """The arguments of ``setup`` that build referformer._C, none where that is impossible."""
     if WANTED == '0':
-        return {}
+        return {'cmdclass': COMMANDS}
     try:
         from torch.utils.cpp_extension import BuildExtension, CppExtension
     except ImportError as error:
@@ -52,7 +76,7 @@ def extension() -> dict:
                 f'referformer: PyTorch cannot be imported here: {error}. Use --no-build-isolation.'
             ) from error
         warn(f'PyTorch cannot be imported at build time ({error})')
-        return {}
+        return {'cmdclass': COMMANDS}
 
     class BuildOptional(BuildExtension):
         """BuildExtension that leaves the package without operators when the compiler fails."""
@@ -79,7 +103,7 @@ def extension() -> dict:
         extra_link_args=openmp,
         optional=WANTED != '1',
     )
-    return {'ext_modules': [module], 'cmdclass': {'build_ext': BuildOptional}}
+    return {'ext_modules': [module], 'cmdclass': {**COMMANDS, 'build_ext': BuildOptional}}
 
 
 readme = ROOT / 'README.md'
@@ -87,12 +111,35 @@ setup(
     name='referformer',
     version=version(),
     description='Referring video object segmentation with language as queries, on MMEngine',
-    long_description=readme.read_text() if readme.exists() else '',
+    long_description=readme.read_text(encoding='utf-8') if readme.exists() else '',
     long_description_content_type='text/markdown',
+    author='ReferFormer on MMEngine developers',
     license='Apache-2.0',
+    license_files=['LICENSE'],
+    keywords='referring video object segmentation, vision and language, MMEngine, OpenMMLab',
+    project_urls={
+        'Paper': 'https://arxiv.org/abs/2201.00487',
+        'Code of the authors': 'https://github.com/wjn922/ReferFormer',
+    },
+    classifiers=[
+        'Development Status :: 4 - Beta',
+        'Environment :: Console',
+        'Intended Audience :: Developers',
+        'Intended Audience :: Science/Research',
+        'Operating System :: MacOS',
+        'Operating System :: POSIX :: Linux',
+        'Programming Language :: C++',
+        'Programming Language :: Python :: 3',
+        'Programming Language :: Python :: 3.10',
+        'Programming Language :: Python :: 3.11',
+        'Programming Language :: Python :: 3.12',
+        'Topic :: Multimedia :: Video',
+        'Topic :: Scientific/Engineering :: Image Recognition',
+    ],
     python_requires='>=3.10',
     packages=find_packages(include=['referformer', 'referformer.*']),
     package_data={'referformer.zoo': ['*/*', '*/tokenizer/*']},
+    entry_points={'console_scripts': ['referformer = referformer.__main__:main']},
     install_requires=requirements('runtime'),
     extras_require={'tests': requirements('tests')},
     **extension(),
