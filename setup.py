@@ -47,6 +47,7 @@ class BuildWithConfigs(build_py):
     packages carry them. They go straight into the build, never into the source tree."""
 
     def run(self) -> None:
+        """Build the modules, then copy."""
         super().run()
         if self.editable_mode:  # configs and tools are then read where they are
             return
@@ -141,6 +142,6 @@ setup(
     package_data={'referformer.zoo': ['*/*', '*/tokenizer/*']},
     entry_points={'console_scripts': ['referformer = referformer.__main__:main']},
     install_requires=requirements('runtime'),
-    extras_require={'tests': requirements('tests')},
+    extras_require={'tests': requirements('tests'), 'mmdet': requirements('mmdet')},
     **extension(),
 )

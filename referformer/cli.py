@@ -6,7 +6,7 @@ import re
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 
 from mmengine.config import DictAction
@@ -87,7 +87,12 @@ def unknown_type(name: str, kind: str) -> str:
 
 
 def _end(message: str) -> None:
-    print(f'error: {message}', file=sys.stderr, flush=True)
+    """Print the error and exit; of the processes of ``tools/dist_*.sh``, the first one prints."""
+    mark = os.environ.get('REFERFORMER_ERROR_MARK')
+    with suppress(FileExistsError):
+        if mark:
+            open(mark, 'x').close()
+        print(f'error: {message}', file=sys.stderr, flush=True)
     sys.exit(2)
 
 

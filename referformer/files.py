@@ -16,6 +16,7 @@ try:
 except ImportError:
     import zlib
 
+_INSTALLED = Path(__file__).parent / '.mim'  # of a wheel; a checkout has none
 _IMAGE_HEADER = struct.Struct('>8x4x4sIIBBBBB')  # of a PNG file: signature, length, first chunk
 
 
@@ -105,3 +106,25 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def project_file(path: str) -> Path:
+    """Where ``configs/...`` or ``tools/...`` of this project is, in a checkout or installed."""
+    root = _INSTALLED if _INSTALLED.is_dir() else _INSTALLED.parents[1]
+    return root / path
+
+
+def advised(path: str) -> str:
+    """The name under which a message speaks of such a file: as it is typed at the root of a
+    checkout, else where it was installed."""
+    return str(project_file(path)) if _INSTALLED.is_dir() else path
+
+
+def mmcv_command() -> str:
+    """The command that installs mmcv with compiled ops, and mmdet."""
+    if not _INSTALLED.is_dir():
+        return 'bash tools/setup/install_mmcv.sh'
+    return (
+        "pip install 'setuptools<81' wheel ninja shapely six terminaltables && MMCV_WITH_OPS=1 pip "
+        'install --no-deps --no-build-isolation --no-binary onedl-mmcv onedl-mmcv onedl-mmdetection'
+    )

@@ -14,7 +14,10 @@ config=$1 checkpoint=$2 gpus=$3
 shift 3
 [ -f "$config" ] || { echo "config $config not found" >&2; exit 2; }
 
-exec "${PYTHON:-python}" -m torch.distributed.run \
+tools=$(cd "$(dirname "$0")" && pwd)
+PYTHONPATH="$(dirname "$tools")${PYTHONPATH:+:$PYTHONPATH}"
+export PYTHONPATH
+exec "${PYTHON:-python}" "$tools/setup/torchrun.py" \
   --nnodes="${NNODES:-1}" --node-rank="${NODE_RANK:-0}" --nproc-per-node="$gpus" \
   --master-addr="${MASTER_ADDR:-127.0.0.1}" --master-port="${PORT:-29500}" \
-  "$(dirname "$0")/test.py" "$config" "$checkpoint" --launcher pytorch "$@"
+  "$tools/test.py" "$config" "$checkpoint" --launcher pytorch "$@"

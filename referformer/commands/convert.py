@@ -30,10 +30,10 @@ from ..engine.conversion import (
     recognise,
     weights_of,
 )
-from ..files import atomic_write
+from ..files import atomic_write, project_file
 from ..registry import MODELS
 
-_BASE = Path(__file__).parents[2] / 'configs' / '_base_' / 'models' / 'referformer.py'
+_BASE = project_file('configs/_base_/models/referformer.py')
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:

@@ -20,9 +20,10 @@ from mmengine.registry import init_default_scope
 from ..cli import user_errors
 from ..engine.checkpoint import check_keys, read_checkpoint, state_dict_of
 from ..engine.training_log import logs_of, read_rows
+from ..files import project_file
 from ..registry import MODELS
 
-_PLOT = Path(__file__).parents[2] / 'tools' / 'analysis_tools' / 'plot_curve.py'
+_PLOT = project_file('tools/analysis_tools/plot_curve.py')
 _TOKENIZER = '{{ fileDirname }}/tokenizer'  # MMEngine fills in the folder of the config
 
 

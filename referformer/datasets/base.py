@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from mmengine.logging import print_log
 
+from referformer.files import advised
 from referformer.registry import DATASETS, TRANSFORMS, build
 from referformer.structures import ABSENT
 
@@ -160,7 +161,8 @@ class RVOSDataset(TolerantDataset):
     def load_data_list(self) -> list[dict]:
         """Read and check the files; one short dict for each item (the rest is in ``videos``)."""
         require(
-            self.data_root, 'the dataset; tools/dataset_tools/make_synthetic.py FOLDER makes one'
+            self.data_root,
+            f'the dataset; {advised("tools/dataset_tools/make_synthetic.py")} FOLDER makes one',
         )
         videos = self.select_videos(read_videos(self.ann_file))
         if not videos:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from referformer.files import read_json
+from referformer.files import advised, read_json
 from referformer.registry import DATASETS, TRANSFORMS, build
 
 from .annotation_files import get_entry, read_frames, read_videos, require, require_folders
@@ -62,7 +62,10 @@ class ObjectAttributes(TolerantDataset):
         """Read and check the files."""
         folder = Path(self.data_root, self.split)
         meta_file = folder / 'meta.json'
-        require(meta_file, 'the attributes; tools/dataset_tools/make_synthetic.py makes them')
+        require(
+            meta_file,
+            f'the attributes; {advised("tools/dataset_tools/make_synthetic.py")} makes them',
+        )
         meta = get_entry(read_json(meta_file), 'videos', meta_file, 'videos')
         videos = read_videos(self.ann_file)
         images, masks = f'{folder}/JPEGImages', f'{folder}/Annotations'

@@ -10,7 +10,7 @@ import numpy as np
 from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 
-from referformer.files import read_json
+from referformer.files import advised, read_json
 from referformer.registry import DATASETS
 
 from .annotation_files import clean_text, require
@@ -18,7 +18,7 @@ from .base import RVOSDataset
 from .records import Records
 
 NAMES = ('refcoco', 'refcoco+', 'refcocog')
-_CONVERT = 'tools/dataset_tools/convert_refcoco.py makes it'
+_CONVERT = f'{advised("tools/dataset_tools/convert_refcoco.py")} makes it'
 
 
 @DATASETS.register_module()

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from referformer.files import advised
 from referformer.registry import DATASETS
 
 from .base import RVOSDataset
@@ -74,4 +75,4 @@ class RefDAVIS(RVOSDataset):
                 )
 
 
-_ADVICE = 'tools/dataset_tools/convert_ref_davis.py writes this order.'
+_ADVICE = f'{advised("tools/dataset_tools/convert_ref_davis.py")} writes this order.'

@@ -43,7 +43,7 @@ class TolerantDataset(BaseDataset):
                 raise ValueError(
                     f'{error} In all, {self.num_broken} of the first {self.num_read} items cannot '
                     f'be used, more than max_broken={self.max_broken} allows '
-                    '(tools/dataset_tools/verify_dataset.py CONFIG finds them).'
+                    '(referformer verify CONFIG finds them).'
                 ) from error
             # Warnings are not shown by processes of a distributed training but the first.
             print_log(f'item {idx} is skipped: {error}', 'current', logging.ERROR)

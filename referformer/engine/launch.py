@@ -13,7 +13,7 @@ from mmengine.model import is_model_wrapper
 from torch import nn
 
 from ..cli import OptionsAction, unknown_type
-from ..files import check_folder
+from ..files import advised, check_folder
 from ..registry import OPTIMIZERS
 from ..zoo import find_config, shipped_models
 from .device import check_device
@@ -137,7 +137,7 @@ def set_up_launcher(cfg: Config, launcher: str, local_rank: int | None = None) -
     if launcher == 'pytorch' and not {'RANK', 'LOCAL_RANK', 'WORLD_SIZE'} <= set(os.environ):
         raise ValueError(
             '--launcher pytorch needs RANK, LOCAL_RANK and WORLD_SIZE in the environment; '
-            'start it with tools/dist_train.sh, tools/dist_test.sh or torchrun'
+            f'start it with torchrun, {advised("tools/dist_train.sh")} or dist_test.sh beside it'
         )
     if device_utils.get_device() != 'cpu':
         return

@@ -19,7 +19,7 @@ def logs_of(work_dir: Path) -> list[Path]:
     if not logs:
         raise FileNotFoundError(
             f'no log in {work_dir}: expected <time stamp>/vis_data/scalars.json, '
-            'as tools/train.py writes it'
+            'as `referformer train` writes it'
         )
     trainings = [log for log in logs if any('loss' in row for row in read_rows(log))]
     if not trainings:

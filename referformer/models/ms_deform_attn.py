@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
+from referformer.files import mmcv_command
 from referformer.registry import MODELS
 
 BACKENDS = ('auto', 'mmcv', 'csrc', 'torch')
@@ -241,10 +242,7 @@ def _obstacle(backend: str, device: str) -> str:
         try:
             importlib.import_module('mmcv.ops.multi_scale_deform_attn')
         except ImportError as error:
-            return (
-                f'mmcv with compiled ops is missing ({error}); `bash tools/setup/install_mmcv.sh` '
-                'installs it'
-            )
+            return f'mmcv with compiled ops is missing ({error}); `{mmcv_command()}` installs it'
     return ''
 
 

@@ -312,7 +312,7 @@ class TestLaunchers:
             PYTHON=str(python), PORT='29512', NNODES='2', NODE_RANK='1', MASTER_ADDR='node0',
         )  # fmt: skip
         words = result.stdout.splitlines()
-        assert words[:2] == ['-m', 'torch.distributed.run']
+        assert words[0] == str(TOOLS / 'setup' / 'torchrun.py')
         assert {
             '--nproc-per-node=3',
             '--nnodes=2',
@@ -323,6 +323,24 @@ class TestLaunchers:
         start = words.index(str(TOOLS / tool))
         expected = [str(config), *positional, '--launcher', 'pytorch', '--cfg-options', "a.b='x y'"]
         assert words[start + 1 :] == expected
+
+    @pytest.mark.slow
+    def test_an_error_of_all_processes_is_one_line(self, tmp_path):
+        config = tmp_path / 'config.py'
+        config.write_text('model = dict(\n')
+        free = socket.create_server(('127.0.0.1', 0))
+        port = free.getsockname()[1]
+        free.close()
+        arguments = ['bash', TOOLS / 'dist_train.sh', config, '2']
+        result = run(*arguments, PYTHON=sys.executable, PORT=str(port), PYTHONPATH='')
+        assert result.returncode == 2
+        [line] = (result.stdout + result.stderr).splitlines()
+        assert line.startswith(f'error: config {config}: SyntaxError')
+        with socket.create_server(('', port)):
+            result = run(*arguments, PYTHON=sys.executable, PORT=str(port), PYTHONPATH='')
+        assert result.returncode == 1
+        [line] = (result.stdout + result.stderr).splitlines()
+        assert line.startswith('error: ') and line.endswith('name another one: PORT=29501')
 
     def test_slurm_asks_for_one_task_per_gpu(self, tmp_path):
         config = tmp_path / 'config.py'

@@ -8,6 +8,8 @@ submit() {
   [ -f "$config" ] || { echo "config $config not found" >&2; exit 2; }
   local gpus=${GPUS:-8}
   local gpus_per_node=${GPUS_PER_NODE:-$((gpus < 8 ? gpus : 8))}
+  PYTHONPATH="$(cd "$(dirname "$0")/.." && pwd)${PYTHONPATH:+:$PYTHONPATH}"
+  export PYTHONPATH
   # shellcheck disable=SC2086  # SRUN_ARGS are words
   exec srun --partition="$partition" --job-name="$job_name" --ntasks="$gpus" \
     --ntasks-per-node="$gpus_per_node" --gres=gpu:"$gpus_per_node" \

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from referformer.files import mmcv_command
 from referformer.registry import MODELS
 
 
@@ -64,7 +65,7 @@ def build_resnet(
     except ImportError as error:
         raise ModuleNotFoundError(
             f'ResNet comes from mmdet, which cannot be imported here ({error}). '
-            '`bash tools/setup/install_mmcv.sh` installs mmcv with its ops, and mmdet. '
+            f'`{mmcv_command()}` installs mmcv with its ops, and mmdet. '
             'The Swin backbones need neither.'
         ) from error
 
