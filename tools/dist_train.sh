@@ -17,6 +17,8 @@ shift 2
 tools=$(cd "$(dirname "$0")" && pwd)
 PYTHONPATH="$(dirname "$tools")${PYTHONPATH:+:$PYTHONPATH}"
 export PYTHONPATH
+# torchrun would say at length that it does this.
+((gpus == 1)) || export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 exec "${PYTHON:-python}" "$tools/setup/torchrun.py" \
   --nnodes="${NNODES:-1}" --node-rank="${NODE_RANK:-0}" --nproc-per-node="$gpus" \
   --master-addr="${MASTER_ADDR:-127.0.0.1}" --master-port="${PORT:-29500}" \
