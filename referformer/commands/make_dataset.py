@@ -15,6 +15,7 @@ from pathlib import Path
 from ..cli import user_errors
 from ..datasets.own_data import make_dataset
 from ..engine.launch import read_config
+from ..files import project_file
 
 RECIPE = 'referformer_vswin-t_ytvos'
 PLACES = {
@@ -81,13 +82,12 @@ def find_recipe(name: str) -> Path:
         FileNotFoundError: There is none of this name.
         ValueError: It reads another layout.
     """
-    package = Path(__file__).parents[1]
-    root = package / '.mim' if (package / '.mim').is_dir() else package.parent
-    file = root / 'configs' / f'{name}.py'
+    configs = project_file('configs')
+    file = configs / f'{name}.py'
     file = (file if file.is_file() else Path(name)).absolute()
     if not file.is_file():
         known = sorted(path.stem for path in file.parent.glob('*_ytvos.py'))
-        known = known or sorted(path.stem for path in (root / 'configs').glob('*_ytvos.py'))
+        known = known or sorted(path.stem for path in configs.glob('*_ytvos.py'))
         raise FileNotFoundError(f'no recipe {name}; there are: {", ".join(known)}')
     loader = read_config(file).get('train_dataloader') or {}
     kind = loader.get('dataset', {}).get('type')
