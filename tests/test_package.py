@@ -153,28 +153,28 @@ def test_what_a_source_archive_installs_works_without_the_checkout(tmp_path):
     assert done.returncode == 0, done.stderr
     shutil.rmtree(sources)
 
-    def command(verb: str, *arguments: str) -> subprocess.CompletedProcess:
+    def python(*arguments: str) -> subprocess.CompletedProcess:
         return subprocess.run(
-            [sys.executable, str(site / 'bin' / 'referformer'), verb, *arguments],
+            [sys.executable, *arguments],
             env={**os.environ, 'PYTHONPATH': str(site)},
             cwd=tmp_path,
             capture_output=True,
             text=True,
         )
 
-    mim = site / 'referformer' / '.mim'
+    mim, command = site / 'referformer' / '.mim', str(site / 'bin' / 'referformer')
     for folder in ('configs', 'tools'):
         ours = {path.relative_to(REPO / folder) for path in (REPO / folder).rglob('*.py')}
         assert {path.relative_to(mim / folder) for path in (mim / folder).rglob('*.py')} == ours
     example = str(REPO / 'docs' / 'example.mp4')
-    done = command('infer', example, 'the black star', '--out', 'results')
+    done = python(command, 'infer', example, 'the black star', '--out', 'results')
     assert done.returncode == 0, done.stderr
     assert (tmp_path / 'results' / 'contact_sheet.png').is_file()
     config = str(mim / 'configs' / 'referformer_vswin-micro_synthetic.py')
-    done = command('verify', config)
+    done = python(command, 'verify', config)
     assert done.returncode == 1
     assert f'{mim}/tools/dataset_tools/make_synthetic.py FOLDER makes one' in done.stdout
     code = 'from referformer.commands import convert, publish; print(convert._BASE, publish._PLOT)'
-    places = run('-c', code, PYTHONPATH=str(site)).stdout.split()
+    places = python('-c', code).stdout.split()
     assert len(places) == 2 and all(Path(place).is_relative_to(mim) for place in places)
     assert all(Path(place).is_file() for place in places)
