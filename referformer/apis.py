@@ -28,23 +28,27 @@ from .inference import (
 from .inference.sources import open_source
 from .registry import INFERENCERS, MODELS
 from .video_io import prefetch
-from .zoo import find_checkpoint
+from .zoo import list_models
 from .zoo.cards import read_card
+from .zoo.weights import find_checkpoint, settle_tokenizer
+
+__all__ = ['ReferFormerInferencer', 'check_device', 'init_model', 'list_models']
 
 
 def init_model(
     config: str | Path | Config,
     checkpoint: str | Path | None = None,
-    device: str = 'cpu',
+    device: str = 'auto',
     cfg_options: dict[str, Any] | None = None,
 ) -> nn.Module:
     """Build a model, load its weights, and make it ready for inference.
 
     Args:
-        config: A config file, a loaded config, or the name of a model that comes with the package
-            (``zoo.shipped_models()``).
-        checkpoint: ``.pth`` or ``.safetensors``; None takes those that come with the package, and
-            leaves the weights random where there are none.
+        config: The name of a model (``list_models()``; published weights are fetched on first use),
+            the folder of a published one, a config file, or a loaded config.
+        checkpoint: ``.pth`` or ``.safetensors``, an address (``https://...``,
+            ``hf://OWNER/REPO/FILE``) or the name of a published model; official files will do. None
+            takes those of the name or folder, and leaves the weights random where there are none.
         device: ``cpu``, ``cuda``, ``cuda:1``, ...; ``auto`` takes CUDA where there is any.
         cfg_options: Changes to the config, ``{'model.num_queries': 1}``.
 
@@ -54,19 +58,20 @@ def init_model(
 
     Raises:
         FileNotFoundError: If config or checkpoint do not exist.
+        ConnectionError: If weights could not be fetched; the message says how to do it by hand.
         ValueError: If the device does not exist, the config cannot be read, or the checkpoint
             belongs to another architecture.
         OSError: If the tokenizer is not there.
     """
     target = check_device(device)
-    if not isinstance(config, Config):
-        checkpoint = find_checkpoint(config, checkpoint)
-    if checkpoint is not None:
-        check_file(checkpoint, 'checkpoint')
+    source = config
     if not isinstance(config, Config):
         config = read_config(config)
     if cfg_options:
         config.merge_from_dict(cfg_options)
+    settle_tokenizer(config)
+    if checkpoint is not None or not isinstance(source, Config):
+        checkpoint = find_checkpoint(source, checkpoint)
     init_default_scope(config.get('default_scope', 'referformer'))
     model = MODELS.build(config.model)
     if checkpoint is None:
@@ -79,17 +84,6 @@ def init_model(
     model.cfg = config
     model.card = None if checkpoint is None else read_card(checkpoint)
     return model.to(target).eval()
-
-
-def check_file(path: str | Path, what: str) -> str:
-    """The path as a string.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-    """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f'the {what} {path} does not exist; check the path.')
-    return str(path)
 
 
 @INFERENCERS.register_module()

@@ -7,9 +7,11 @@ Each registry knows where its modules live and imports them on the first look-up
 from typing import Any
 
 from mmengine import registry as root
+from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.registry import Registry
 
 _SCOPE = 'referformer'
+MODULE2PACKAGE.setdefault(_SCOPE, _SCOPE)  # MMEngine's inferencers read model-index.yml by scope
 
 
 def _child(parent: Registry, *locations: str) -> Registry:

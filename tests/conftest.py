@@ -26,3 +26,33 @@ def tiny_model(tmp_path):
     from model_fixtures import tiny_model as make
 
     return lambda **changes: make(tmp_path / 'tokenizer', **changes)
+
+
+@pytest.fixture(scope='session')
+def running_server():
+    """One address for all tests: transformers asks the one it had first."""
+    from stand_ins import stand_in
+
+    with stand_in() as running:
+        yield running
+
+
+@pytest.fixture
+def server(running_server, tmp_path, monkeypatch):
+    """A local server in the place of Google Drive and the Hub, and an empty cache."""
+    running_server.reset()
+    monkeypatch.setenv('REFERFORMER_CACHE', str(tmp_path / 'cache'))
+    monkeypatch.setenv('REFERFORMER_DRIVE', running_server.url)
+    monkeypatch.setenv('HF_ENDPOINT', running_server.url)
+    return running_server
+
+
+@pytest.fixture
+def hub_online(server, monkeypatch):
+    """Lets huggingface_hub ask the server: its settings were read from the environment before."""
+    from huggingface_hub import constants
+
+    template = f'{server.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}'
+    monkeypatch.setattr(constants, 'HF_HUB_OFFLINE', False)
+    monkeypatch.setattr(constants, 'ENDPOINT', server.url)
+    monkeypatch.setattr(constants, 'HUGGINGFACE_CO_URL_TEMPLATE', template)

@@ -121,7 +121,7 @@ def test_every_weight_comes_from_somewhere(path):
     start = config.model.backbone.get('init_cfg'), config.model.text_encoder.pretrained
     if config.load_from is None:
         assert start[0].type == 'Pretrained' and start[0].checkpoint.startswith('checkpoints/')
-        assert start[1] == 'roberta-base'
+        assert start[1] == 'FacebookAI/roberta-base'
     else:
         assert start == (None, None)
 

@@ -1,10 +1,10 @@
 """Segment what sentences name in a video: drawn video, masks as PNGs, contact sheet.
 
-%(prog)s VIDEO "the dog" "the woman" --config CONFIG --checkpoint CKPT --out results
+%(prog)s VIDEO "the dog" "the woman" --model referformer_r50_ytvos --out results
 Several videos (a.mp4 b.mp4 "the dog"), a pattern ('videos/*.mp4'), a text file of videos or a
 folder of them are segmented one after the other, each into its own folder in --out; a second run
 does what is missing.
-Without --config the small model serves that comes with the package; it knows coloured shapes only.
+Without --model the small one serves that comes with the package; it knows coloured shapes only.
 """
 
 import argparse
@@ -16,11 +16,12 @@ from typing import Any
 
 from mmengine.dist import is_main_process
 
-from ..apis import ReferFormerInferencer, check_device, check_file
+from ..apis import ReferFormerInferencer, check_device
 from ..cli import user_errors
+from ..engine.launch import read_config
 from ..inference import DEFAULT_WINDOW, check_output, check_sizes, check_texts, many
 from ..inference.sources import is_camera, is_image, open_source
-from ..zoo import find_checkpoint, find_config
+from ..zoo.weights import find_checkpoint
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -35,12 +36,17 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('sentences', nargs='*', help='one per object: "the dog that runs"')
     parser.add_argument(
+        '--model',
         '--config',
+        dest='config',
         default='referformer_vswin-micro_synthetic',
-        help='config, or name of a model that comes with the package (default: %(default)s)',
+        help='name of a model (referformer list), published folder, or config; '
+        'default: %(default)s',
     )
     parser.add_argument(
-        '--checkpoint', help='its weights, .pth or .safetensors (default: those that come with it)'
+        '--checkpoint',
+        help='its weights: .pth, .safetensors, or an address such as hf://OWNER/REPO/FILE '
+        '(default: those of the name or folder)',
     )
     parser.add_argument('--out', required=True, help='the folder to write')
     parser.add_argument('--device', default='auto', help='cpu, cuda, cuda:1, ...; default: auto')
@@ -93,11 +99,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     jobs = _jobs(args)
     texts = check_texts(args.sentences) if jobs is None else []
     check_sizes(args.window, args.shorter, args.presence_thr)
-    checkpoint = find_checkpoint(args.config, args.checkpoint)
-    check_file(find_config(args.config), 'config')
-    if checkpoint is None:
-        raise ValueError(f'--checkpoint is missing: no weights come with {args.config}')
-    check_file(checkpoint, 'checkpoint')
+    read_config(args.config)
     check_device(args.device)
     options = {
         'window': args.window,
@@ -109,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         'extras': _extras(args),
     }
     if jobs is not None:
-        _segment_many(args, jobs, checkpoint, options)
+        _segment_many(args, jobs, _weights(args), options)
         return
     if args.launcher != 'none':
         raise ValueError(f'--launcher deals out many videos; {args.video} is a single one.')
@@ -118,6 +120,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     check_output(Path(args.out), args.overwrite)
     reader = open_source(args.video, args.fps, args.max_frames)
     reader.verify()
+    checkpoint = _weights(args)
 
     inferencer = ReferFormerInferencer(args.config, checkpoint, args.device)
     result = inferencer(reader, texts, args.out, progress=True, **options)
@@ -143,8 +146,16 @@ def _jobs(args: argparse.Namespace) -> list[many.Job] | None:
     return None if videos is None else many.plan(videos, args.sentences)
 
 
+def _weights(args: argparse.Namespace) -> Path:
+    """The checkpoint, fetched where it is not on this machine."""
+    checkpoint = find_checkpoint(args.config, args.checkpoint)
+    if checkpoint is None:
+        raise ValueError(f'--checkpoint is missing: no weights come with {args.config}')
+    return checkpoint
+
+
 def _segment_many(
-    args: argparse.Namespace, jobs: list[many.Job], checkpoint: str, options: dict[str, Any]
+    args: argparse.Namespace, jobs: list[many.Job], checkpoint: Path, options: dict[str, Any]
 ) -> None:
     """Segment many videos, and say what became of them; exit code 1 if one failed."""
     many.join_processes(args.launcher)

@@ -17,13 +17,32 @@ import safetensors.torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
+from .. import zoo
 from ..cli import user_errors
 from ..engine.checkpoint import check_keys, read_checkpoint, state_dict_of
+from ..engine.launch import read_tokenizer
 from ..engine.training_log import logs_of, read_rows
 from ..files import project_file
 from ..registry import MODELS
 
 _PLOT = project_file('tools/analysis_tools/plot_curve.py')
+_README = """\
+# {title}
+
+Loaded by its {what}; nothing else is needed:
+
+```bash
+referformer infer VIDEO "a sentence" --model {name} --out results
+```
+
+```python
+from referformer.apis import init_model
+
+model = init_model('{name}')
+```
+
+Its training: `log.jsonl`, `curve.png`.
+"""
 _TOKENIZER = '{{ fileDirname }}/tokenizer'  # MMEngine fills in the folder of the config
 
 
@@ -55,16 +74,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
     logs = [log for work_dir in args.work_dirs for log in logs_of(work_dir)]
     weights = state_dict_of(read_checkpoint(checkpoint), checkpoint)
-    tokenizer = Path(config.model.text_encoder.tokenizer)
-    if not tokenizer.is_dir():
-        raise FileNotFoundError(f'the tokenizer {tokenizer} of {config.filename} is not a folder')
     init_default_scope(config.get('default_scope', 'referformer'))
-    check_keys(MODELS.build(config.model).state_dict(), weights, checkpoint)
+    model = MODELS.build(config.model)
+    check_keys(model.state_dict(), weights, checkpoint)
+    read_tokenizer(model)
 
     args.out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix='.publish-', dir=args.out.parent) as folder:
         made = Path(folder, 'model')
-        shutil.copytree(tokenizer, made / 'tokenizer')
+        tokenizer = Path(config.model.text_encoder.tokenizer)
+        if tokenizer.is_dir():
+            shutil.copytree(tokenizer, made / 'tokenizer')
+        else:  # a name of the Hub
+            model.text_encoder.tokenizer.save_pretrained(made / 'tokenizer')
         tensors = {name: value.contiguous() for name, value in weights.items()}
         (made / 'model.safetensors').write_bytes(safetensors.torch.save(tensors))
         write_config(config, made / 'config.py')
@@ -75,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             check=True,
             stdout=subprocess.DEVNULL,
         )
-        (made / 'README.md').write_text(readme(args.out.name, args.command))
+        (made / 'README.md').write_text(readme(args.out, args.command))
         if args.out.exists():
             args.out.rename(Path(folder, 'replaced'))
         made.rename(args.out)
@@ -110,9 +132,11 @@ def write_config(config: Config, path: Path) -> None:
     config.dump(path)
 
 
-def readme(name: str, commands: Sequence[str]) -> str:
-    """What the folder is and how it was made."""
-    text = f"# {name}\n\n`init_model('{name}')` loads it. Its training: `log.jsonl`, `curve.png`.\n"
+def readme(out: Path, commands: Sequence[str]) -> str:
+    """What the folder is, how it is used, and how it was made."""
+    shipped = out.resolve().parent == Path(zoo.__file__).parent
+    name = out.name if shipped else out.as_posix()
+    text = _README.format(title=out.name, what='name' if shipped else 'folder', name=name)
     if commands:
         text += '\n'.join(['', 'Made by:', '', '```bash', *commands, '```', ''])
     return text

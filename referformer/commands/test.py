@@ -12,7 +12,6 @@ from pathlib import Path
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
-from ..apis import check_file
 from ..cli import user_errors
 from ..engine.checkpoint import load_checkpoint
 from ..engine.launch import (
@@ -23,17 +22,19 @@ from ..engine.launch import (
     set_up_launcher,
 )
 from ..files import atomic_write, check_folder
-from ..zoo import find_checkpoint
+from ..zoo.weights import find_checkpoint, settle_tokenizer
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.replace('`', ''))
     parser.add_argument(
-        'config', help='config file, or name of a model that comes with the package'
+        'config', help='config file, name of a model (referformer list), or published folder'
     )
     parser.add_argument(
-        'checkpoint', nargs='?', help='.pth or .safetensors (default: that of the named model)'
+        'checkpoint',
+        nargs='?',
+        help='.pth or .safetensors, an address, or a name (default: that of the named model)',
     )
     parser.add_argument('--work-dir', help='for logs; default work_dirs/<config name>/test')
     parser.add_argument('--out', metavar='FILE.json', help='write the metrics there')
@@ -66,11 +67,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     checkpoint = find_checkpoint(args.config, args.checkpoint)
     if checkpoint is None:
         raise ValueError(f'name a checkpoint: no weights come with {args.config}')
-    check_file(checkpoint, 'checkpoint')
     cfg.load_from, cfg.resume = None, False  # the Runner would load whatever fits
     # MMEngine would build the training for its number of iterations: testing needs no such data.
     for key in ('train_cfg', 'train_dataloader', 'optim_wrapper', 'param_scheduler'):
         cfg[key] = None
+    settle_tokenizer(cfg)
     set_up_launcher(cfg, args.launcher, args.local_rank)
     with drawn_into(args.show_dir) as folder:
         if folder:

@@ -18,6 +18,7 @@ from ..engine.launch import (
     read_tokenizer,
     set_up_launcher,
 )
+from ..zoo.download import fetch
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -107,8 +108,8 @@ def set_start(cfg: Config, resume: str | None, overwrite: bool) -> list[Path]:
     elif resume:
         cfg.resume, cfg.load_from = True, resume
     source = cfg.get('load_from')
-    if source and '://' not in source and not Path(source).expanduser().is_file():
-        raise FileNotFoundError(f'checkpoint {source} (--resume or load_from) does not exist')
+    if source:
+        source = cfg.load_from = str(fetch(source))
     continued = cfg.resume and Path(source).resolve().parent == work_dir.resolve()
     if checkpoints and not continued and not overwrite:
         raise FileExistsError(

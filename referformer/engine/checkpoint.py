@@ -1,54 +1,85 @@
 """Checkpoints that cannot run code, are never half-written, and belong to the model they load.
 
-Importing this module makes MMEngine read local files through :func:`read_checkpoint` too
-(``load_from``, ``resume``, ``init_cfg``): its own reader falls back to unpickling freely when a
-file holds more than tensors. It also makes ``init_cfg`` refuse weights that do not fit, where
-MMEngine would only log it.
+Importing this module makes MMEngine read through :func:`read_checkpoint` too, whether paths or
+addresses (``load_from``, ``resume``, ``init_cfg``): its own readers fall back to unpickling freely
+when a file holds more than tensors. It also makes ``init_cfg`` refuse weights that do not fit,
+where MMEngine would only log it.
 """
 
 import errno
 import re
 from argparse import Namespace
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from mmengine.logging import HistoryBuffer
-from mmengine.model import PretrainedInit, is_model_wrapper
+from mmengine.logging import HistoryBuffer, print_log
+from mmengine.model import PretrainedInit, is_model_wrapper, update_init_info
 from mmengine.registry import WEIGHT_INITIALIZERS
-from mmengine.runner import CheckpointLoader
+from mmengine.runner import CheckpointLoader, load_state_dict
 from torch import Tensor, nn
 
-from .conversion import FRESH
+from ..zoo.download import fetch, is_address, set_aside
+from .conversion import FRESH, convert_to_ours, recognise, weights_of
 
 _LISTED = 10  # keys of each kind that a message spells out
 
 
-def read_checkpoint(path: str | Path, map_location: Any = 'cpu') -> dict:
+def read_checkpoint(source: str | Path, map_location: Any = 'cpu') -> dict:
     """Read a ``.pth`` or ``.safetensors`` file without running anything that is in it.
 
     Args:
-        path: The file. A ``.safetensors`` file becomes ``dict(state_dict=..., meta=...)``.
+        source: The file, or an address (see :mod:`referformer.zoo.download`). A ``.safetensors``
+            file becomes ``dict(state_dict=..., meta=...)``.
         map_location: As in ``torch.load``.
 
     Raises:
         FileNotFoundError: There is no such file.
+        ConnectionError: It could not be fetched.
         ValueError: The file is truncated, is no checkpoint, or asks for functions or classes beyond
             what the checkpoints of MMEngine and of the official ReferFormer consist of.
     """
-    path = Path(path).expanduser()
-    if not path.is_file():
-        raise FileNotFoundError(f'checkpoint {path} does not exist; check the path')
+    path = fetch(source)
     read = _read_safetensors if path.suffix == '.safetensors' else _read_pickle
-    checkpoint = read(path, map_location)
-    if not isinstance(checkpoint, dict):
-        raise ValueError(
-            f'{path} holds a {type(checkpoint).__name__}, not a checkpoint; '
-            "expected a dict of tensors, or a dict with the key 'state_dict'"
-        )
+    try:
+        checkpoint = read(path, map_location)
+        if not isinstance(checkpoint, dict):
+            raise ValueError(
+                f'{path} holds a {type(checkpoint).__name__}, not a checkpoint; '
+                "expected a dict of tensors, or a dict with the key 'state_dict'"
+            )
+    except ValueError as error:
+        if not is_address(source):
+            raise
+        raise ValueError(f'{source}: {error} It was set aside as {set_aside(path)}.') from error
     return checkpoint
+
+
+def read_as_ours(
+    source: str | Path, map_location: Any = 'cpu', kinds: Sequence[str] = ('official',)
+) -> dict:
+    """Read a checkpoint; what others published gets the names of this project.
+
+    Args:
+        source: See :func:`read_checkpoint`.
+        map_location: As in ``torch.load``.
+        kinds: Which are renamed, keys of ``conversion.KINDS``; all else stays as it is.
+
+    Raises:
+        FileNotFoundError, ConnectionError, ValueError: As :func:`read_checkpoint`.
+    """
+    checkpoint = read_checkpoint(source, map_location)
+    try:
+        state, _ = weights_of(checkpoint, str(source))
+        kind = recognise(state)
+    except (TypeError, ValueError):  # names that are no strings, or of another project
+        return checkpoint
+    # Other descendants of Deformable DETR have the names by which an official file is known, too.
+    if kind not in kinds or (kind == 'official' and 'resizer.fc.weight' not in state):
+        return checkpoint
+    return {'state_dict': convert_to_ours(state).state, 'meta': {}}
 
 
 def load_checkpoint(model: nn.Module, path: str | Path, strict: bool = True) -> dict:
@@ -56,14 +87,14 @@ def load_checkpoint(model: nn.Module, path: str | Path, strict: bool = True) -> 
 
     Args:
         model: Its own device and dtype are kept.
-        path: A ``.pth`` or ``.safetensors`` file, see :func:`read_checkpoint`.
+        path: A file or address, see :func:`read_as_ours`.
         strict: Refuse a checkpoint whose keys or shapes are not the model's. Otherwise what fits is
             loaded.
 
     Raises:
         ValueError: The checkpoint belongs to another architecture. The model is unchanged then.
     """
-    checkpoint = read_checkpoint(path)
+    checkpoint = read_as_ours(path)
     model = model.module if is_model_wrapper(model) else model
     state = state_dict_of(checkpoint, path)
     expected = model.state_dict()
@@ -138,10 +169,22 @@ def check_keys(
     )
 
 
-@CheckpointLoader.register_scheme(prefixes='', force=True)
-def load_from_local(filename: str, map_location: Any = None) -> dict:
-    """MMEngine's reader of local files, replaced by :func:`read_checkpoint`."""
-    return read_checkpoint(filename, map_location)
+def load_from_anywhere(filename: str, map_location: Any = None) -> dict:
+    """What MMEngine calls for each path and address."""
+    return read_as_ours(filename, map_location)
+
+
+# All of MMEngine's own: what this reader does not fetch (s3, pavi) is an error.
+CheckpointLoader.register_scheme(
+    [
+        prefix
+        for prefix, loader in CheckpointLoader._schemes.items()
+        if loader.__module__ == CheckpointLoader.__module__
+    ]
+    + ['hf://'],
+    load_from_anywhere,
+    force=True,
+)
 
 
 @WEIGHT_INITIALIZERS.register_module('Pretrained', force=True)
@@ -149,21 +192,21 @@ class FittingPretrainedInit(PretrainedInit):
     """MMEngine's ``init_cfg=dict(type='Pretrained', ...)``, for weights that fit.
 
     Keys and shapes must be the module's. Only the norms of the output maps may be missing, and
-    without ``prefix`` the file may hold other parts besides, such as a classifier.
+    without ``prefix`` the file may hold other parts besides, such as a classifier. Swin and Video
+    Swin as published are renamed for this project's.
 
     Raises:
-        FileNotFoundError, ValueError: When called: see :func:`read_checkpoint` and
+        FileNotFoundError, ConnectionError, ValueError: When called: see :func:`read_checkpoint` and
             :func:`check_keys`.
     """
 
     def __call__(self, module: nn.Module) -> None:
         """Check the weights, then load them into ``module``."""
-        if '://' not in str(self.checkpoint):
-            self._check(module.state_dict())
-        super().__call__(module)
-
-    def _check(self, expected: Mapping[str, Tensor]) -> None:
-        found = state_dict_of(read_checkpoint(self.checkpoint), self.checkpoint)
+        expected = module.state_dict()
+        ours = 'patch_embed.weight' in expected
+        kinds = ('official', 'swin', 'video_swin') if ours else ('official',)
+        checkpoint = read_as_ours(self.checkpoint, self.map_location, kinds)
+        found = state_dict_of(checkpoint, self.checkpoint)
         if self.prefix is not None:
             start = self.prefix.rstrip('.') + '.'
             found = {k.removeprefix(start): v for k, v in found.items() if k.startswith(start)}
@@ -171,6 +214,10 @@ class FittingPretrainedInit(PretrainedInit):
             parts = {k.split('.')[0] for k in expected}
             found = {k: v for k, v in found.items() if k.split('.')[0] in parts}
         check_keys(expected, found, self.checkpoint, fresh=FRESH)
+        print_log(f'weights of {type(module).__name__}: {self.checkpoint}', 'current')
+        load_state_dict(module, found)
+        if hasattr(module, '_params_init_info'):
+            update_init_info(module, init_info=self._get_init_info())
 
 
 def _read_safetensors(path: Path, map_location: Any) -> dict:

@@ -15,7 +15,8 @@ from torch import nn
 from ..cli import OptionsAction, unknown_type
 from ..files import advised, check_folder
 from ..registry import OPTIMIZERS
-from ..zoo import find_config, shipped_models
+from ..zoo import find_config, list_models
+from ..zoo.names import unknown_name
 from .device import check_device
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
@@ -44,7 +45,7 @@ def load_config(
     """Read a config file, apply ``--cfg-options``, and settle the folder for logs and checkpoints.
 
     Args:
-        path: A Python config, or the name of a model that comes with the package.
+        path: A Python config, or the name or folder of a model.
         options: Overrides by dotted key.
         work_dir: Wins over the config's ``work_dir``; default ``./work_dirs/<name of the config>``.
         subfolder: Is added to the config's or the default folder, not to ``work_dir``. MMEngine
@@ -64,7 +65,7 @@ def load_config(
 
 
 def read_config(path: str | Path, options: dict | None = None) -> Config:
-    """Read a config file, or that of a shipped model, and apply overrides by dotted key.
+    """Read a config file, or that of a model's name or folder, and apply overrides by dotted key.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -73,8 +74,8 @@ def read_config(path: str | Path, options: dict | None = None) -> Config:
     path = find_config(path)
     if not path.is_file():
         raise FileNotFoundError(
-            f'config {path} does not exist; the configs are in configs/, and these models come '
-            f'with the package: {", ".join(shipped_models()) or "none"}'
+            f'config {path} does not exist, and no model has this name; '
+            + unknown_name(str(path), list_models())
         )
     try:
         cfg = Config.fromfile(str(path))

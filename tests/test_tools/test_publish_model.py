@@ -1,20 +1,21 @@
 """tools/publish_model.py: a folder that needs nothing else."""
 
-import importlib.util
+import inspect
 import json
+import re
+import shlex
+from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import Config
-from model_fixtures import tiny_batch, tiny_model, tiny_model_cfg
-from toy_project import REPO
+from model_fixtures import tiny_batch, tiny_clip, tiny_model, tiny_model_cfg
+from PIL import Image
 
 from referformer import zoo
-from referformer.apis import init_model
-
-spec = importlib.util.spec_from_file_location('publish', REPO / 'tools' / 'publish_model.py')
-publish = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(publish)
+from referformer.apis import ReferFormerInferencer, init_model
+from referformer.commands import infer, publish
+from referformer.zoo.weights import find_checkpoint
 
 
 @pytest.fixture
@@ -26,7 +27,12 @@ def work_dir(tmp_path):
     (folder / 'run' / 'vis_data' / 'scalars.json').write_text(
         ''.join(json.dumps(row) + '\n' for row in rows)
     )
-    cfg = {'default_scope': 'referformer', 'model': tiny_model_cfg(tmp_path / 'tokenizer')}
+    loader = {'dataset': {'pipeline': [{'type': 'Resize', 'shorter': 64}, {'type': 'PackClip'}]}}
+    cfg = {
+        'default_scope': 'referformer',
+        'model': tiny_model_cfg(tmp_path / 'tokenizer'),
+        'test_dataloader': loader,
+    }
     Config({**cfg, 'work_dir': str(folder), 'load_from': 'first.pth'}).dump(folder / 'small.py')
     model = tiny_model(tmp_path / 'tokenizer', seed=3)
     torch.save({'state_dict': model.state_dict(), 'meta': {}}, folder / 'iter_2.pth')
@@ -51,7 +57,7 @@ def test_a_published_model_is_found_by_name_and_answers_alike(work_dir, tmp_path
 
     # Nothing of where it was made is needed.
     (tmp_path / 'tokenizer').rename(tmp_path / 'elsewhere')
-    monkeypatch.setattr(zoo, '_FOLDER', out.parent)
+    monkeypatch.setattr(zoo.names, '_FOLDER', out.parent)
     monkeypatch.chdir(tmp_path)
     assert zoo.shipped_models() == ['small-model']
     found = init_model('small-model')
@@ -61,6 +67,50 @@ def test_a_published_model_is_found_by_name_and_answers_alike(work_dir, tmp_path
     batch = tiny_batch()
     (a,), (b,) = (model.test_step(batch) for model in (found, trained))
     assert torch.equal(a.pred_instances.scores, b.pred_instances.scores)
+
+
+def test_the_readme_of_a_published_folder_works_as_it_stands(
+    work_dir, tmp_path, monkeypatch, capsys
+):
+    """From the folder it was published in: the Python block, and the command on a video."""
+    monkeypatch.chdir(tmp_path)
+    publish.main(['training', 'out/pub'])
+    text = Path('out/pub/README.md').read_text()
+    found = {}
+    exec(re.search(r'```python\n(.*?)```', text, re.S)[1], found)
+    trained = tiny_model(tmp_path / 'tokenizer', seed=3)
+    for name, value in found['model'].state_dict().items():
+        assert torch.equal(value, trained.state_dict()[name])
+    command = shlex.split(re.search(r'```bash\n(.*?)```', text, re.S)[1])
+    assert command[:3] == ['referformer', 'infer', 'VIDEO']
+    frames = tiny_clip().permute(0, 2, 3, 1).numpy()
+    Path('video').mkdir()
+    for number, frame in enumerate(frames):
+        Image.fromarray(frame).save(f'video/{number}.png')
+    infer.main(['video', *command[3:], '--device', 'cpu', '--shorter', '64'])
+    assert len(list(Path('results/masks').glob('*/*.png'))) == len(frames)
+
+
+def test_a_config_beside_weights_never_has_random_ones(work_dir, tmp_path):
+    publish.main([str(work_dir), str(tmp_path / 'pub')])
+    trained = tiny_model(tmp_path / 'tokenizer', seed=3).query_embed.weight
+    for source in ('pub', 'pub/config.py', 'pub/'):
+        assert torch.equal(
+            init_model(str(tmp_path / source), device='cpu').query_embed.weight, trained
+        )
+    (tmp_path / 'pub' / 'model.safetensors').unlink()
+    with pytest.raises(FileNotFoundError, match=r'no model\.safetensors beside it'):
+        init_model(tmp_path / 'pub')
+    (tmp_path / 'pub' / 'config.py').unlink()
+    with pytest.raises(FileNotFoundError, match=r'is no published model: it has no config\.py'):
+        init_model(tmp_path / 'pub')
+
+
+def test_model_and_inferencer_choose_the_same_device():
+    default = inspect.signature(init_model).parameters['device'].default
+    assert (
+        default == inspect.signature(ReferFormerInferencer).parameters['device'].default == 'auto'
+    )
 
 
 def test_only_the_newest_run_is_logged_and_no_place_is_kept(work_dir, tmp_path):
@@ -103,7 +153,8 @@ def test_what_is_missing_or_there_is_named(work_dir, tmp_path, capsys):
 
 def test_names_that_are_not_shipped_are_paths(tmp_path):
     assert zoo.find_config('configs/a.py').as_posix() == 'configs/a.py'
-    assert zoo.find_checkpoint('configs/a.py', None) is None
-    assert zoo.find_checkpoint('configs/a.py', 'b.pth').as_posix() == 'b.pth'
-    with pytest.raises(FileNotFoundError, match='come with the package'):
+    assert find_checkpoint('configs/a.py') is None
+    with pytest.raises(FileNotFoundError, match=r'checkpoint b\.pth does not exist; check'):
+        find_checkpoint('configs/a.py', 'b.pth')
+    with pytest.raises(FileNotFoundError, match='no model has this name'):
         init_model('referformer_unknown')

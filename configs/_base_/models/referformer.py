@@ -19,8 +19,8 @@ model = dict(
             type_vocab_size=1,
             layer_norm_eps=1e-5,
         ),
-        tokenizer='roberta-base',
-        pretrained=None,  # comes with load_from; where none is given: 'roberta-base'
+        tokenizer='FacebookAI/roberta-base',
+        pretrained=None,  # comes with load_from; where none is given: 'FacebookAI/roberta-base'
         dropout=0.1,
         frozen=True,
     ),

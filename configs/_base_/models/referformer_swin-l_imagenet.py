@@ -1,7 +1,7 @@
-# tools/convert_checkpoint.py makes this file of swin_large_patch4_window7_224_22k.pth
+# tools/get_weights.py makes this file of swin_large_patch4_window7_224_22k.pth
 _base_ = './referformer_swin-l.py'
 
 model = dict(
     backbone=dict(init_cfg=dict(type='Pretrained', checkpoint='checkpoints/swin-l_imagenet.pth')),
-    text_encoder=dict(pretrained='roberta-base'),
+    text_encoder=dict(pretrained='FacebookAI/roberta-base'),
 )

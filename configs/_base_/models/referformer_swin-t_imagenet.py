@@ -1,7 +1,7 @@
-# tools/convert_checkpoint.py makes this file of swin_tiny_patch4_window7_224.pth
+# tools/get_weights.py makes this file of swin_tiny_patch4_window7_224.pth
 _base_ = './referformer_swin-t.py'
 
 model = dict(
     backbone=dict(init_cfg=dict(type='Pretrained', checkpoint='checkpoints/swin-t_imagenet.pth')),
-    text_encoder=dict(pretrained='roberta-base'),
+    text_encoder=dict(pretrained='FacebookAI/roberta-base'),
 )
