@@ -7,6 +7,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..files import project_file
+
 _FOLDER = Path(__file__).parent
 _BACKBONES = 'Backbones'  # the collection of what is only a part of a model
 
@@ -25,9 +27,7 @@ class PublishedModel(NamedTuple):
 def package_root() -> Path:
     """Where ``configs/``, ``tools/`` and ``model-index.yml`` are: ``.mim`` of an installed package,
     else the checkout."""
-    package = Path(__file__).parents[1]
-    installed = package / '.mim'
-    return installed if installed.is_dir() else package.parent
+    return project_file('')
 
 
 def shipped_models() -> list[str]:
