@@ -17,6 +17,7 @@ from ..cli import user_errors
 from ..engine.checkpoint import load_checkpoint
 from ..engine.launch import (
     add_run_arguments,
+    check_types,
     choose_device,
     load_config,
     read_tokenizer,
@@ -72,6 +73,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for key in ('train_cfg', 'train_dataloader', 'optim_wrapper', 'param_scheduler'):
         cfg[key] = None
     set_up_launcher(cfg, args.launcher, args.local_rank)
+    check_types(cfg)
     with drawn_into(args.show_dir) as folder:
         if folder:
             hooks = cfg.setdefault('default_hooks', {})
