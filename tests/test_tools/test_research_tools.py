@@ -75,3 +75,14 @@ def test_the_example_of_an_own_module_works(tmp_path, monkeypatch):
     logits, targets = torch.randn(2, 3, 5), torch.rand(3, 5).round()
     plain = DiceLoss(**{k: v for k, v in cfg.items() if k != 'type'})(logits, targets)
     torch.testing.assert_close(build(cfg, MODELS)(logits, targets), plain**2)
+
+
+def test_operations_and_parameters_of_the_parts_add_up(capsys):
+    config = 'referformer_vswin-micro_synthetic'
+    run('get_flops', config, '--shape', 64, 96, '--frames', 2)
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    found = {row[0]: (int(row[1].replace(',', '')), float(row[2])) for row in rows[-10:]}
+    total = found.pop('total')
+    assert sum(size for size, _ in found.values()) == total[0]
+    assert abs(sum(flop for _, flop in found.values()) - total[1]) < 0.05
+    assert found['backbone'][1] > 0.01
