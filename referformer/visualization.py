@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 import cv2
 import numpy as np
 from mmengine.dist import master_only
-from mmengine.visualization import Visualizer
+from mmengine.visualization import LocalVisBackend, Visualizer
 from PIL import Image, ImageDraw
 
 from .evaluation.measures.region_boundary import region_similarity
@@ -274,12 +274,14 @@ class RVOSVisualizer(Visualizer):
             name: Name of the picture for the back ends.
             image: The clip as RGB uint8, (T, H, W, 3), at any size.
             data_sample: With ``gt_instances`` and ``pred_instances``.
-            out_file: Where to write a PNG; the back ends get the picture otherwise.
+            out_file: Where to write a PNG; back ends other than local files get the picture too.
             step: Iteration, for the back ends.
         """
         picture = draw_sample(image, data_sample, self.max_frames)
+        for backend in self._vis_backends.values():
+            if out_file is None or not isinstance(backend, LocalVisBackend):
+                backend.add_image(name, picture, step)
         if out_file is None:
-            self.add_image(name, picture, step)
             return
         out_file = Path(out_file)
         out_file.parent.mkdir(parents=True, exist_ok=True)

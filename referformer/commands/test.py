@@ -16,6 +16,7 @@ from ..cli import user_errors
 from ..engine.checkpoint import load_checkpoint
 from ..engine.launch import (
     add_run_arguments,
+    check_types,
     choose_device,
     load_config,
     read_tokenizer,
@@ -73,6 +74,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         cfg[key] = None
     settle_tokenizer(cfg)
     set_up_launcher(cfg, args.launcher, args.local_rank)
+    check_types(cfg)
     with drawn_into(args.show_dir) as folder:
         if folder:
             hooks = cfg.setdefault('default_hooks', {})

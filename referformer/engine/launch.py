@@ -4,6 +4,7 @@ import argparse
 import atexit
 import gc
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -19,6 +20,7 @@ from ..zoo import find_config, list_models
 from ..zoo.names import unknown_name
 from .device import check_device
 
+_LOGGERS = {'TensorboardVisBackend': 'tensorboard', 'WandbVisBackend': 'wandb'}
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 
 
@@ -86,14 +88,22 @@ def read_config(path: str | Path, options: dict | None = None) -> Config:
 
 
 def check_types(cfg: Config) -> None:
-    """Refuse an unknown optimiser, which MMEngine does not name.
+    """Refuse an unknown optimiser, which MMEngine does not name, and loggers that are missing.
 
     Raises:
-        ValueError: Naming it.
+        ValueError: Naming the optimiser.
+        ModuleNotFoundError: Naming the package of a ``vis_backend`` that is not installed.
     """
     kind = (cfg.get('optim_wrapper') or {}).get('optimizer', {}).get('type')
     if isinstance(kind, str) and OPTIMIZERS.get(kind) is None:
         raise ValueError(unknown_type(kind, OPTIMIZERS.name))
+    for backend in (cfg.get('visualizer') or {}).get('vis_backends') or []:
+        package = _LOGGERS.get(str(backend['type']).split('.')[-1])
+        if package and find_spec(package) is None:
+            raise ModuleNotFoundError(
+                f'the visualizer of the config writes to {backend["type"]}, which needs {package}: '
+                f'pip install {package}'
+            )
 
 
 def read_tokenizer(model: nn.Module) -> None:

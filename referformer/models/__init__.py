@@ -1,7 +1,7 @@
 """The parts of ReferFormer, each in a file of its name."""
 
 from .backbone_pretraining import BackbonePretraining
-from .backbones import Swin, VideoSwin
+from .backbones import Swin, TransformersBackbone, VideoSwin
 from .criterion import ReferFormerCriterion
 from .cross_modal_fpn import CrossModalFPN
 from .data_preprocessor import ClipPreprocessor
@@ -12,7 +12,7 @@ from .matcher import SequenceMatcher
 from .ms_deform_attn import MSDeformAttn
 from .projection import VisualProjection
 from .referformer import ReferFormer
-from .text_encoder import RobertaTextEncoder
+from .text_encoder import RobertaTextEncoder, TransformersTextEncoder
 from .vision_language import VisionLanguageFusion
 
 __all__ = [
@@ -31,6 +31,8 @@ __all__ = [
     'RobertaTextEncoder',
     'SequenceMatcher',
     'Swin',
+    'TransformersBackbone',
+    'TransformersTextEncoder',
     'VideoSwin',
     'VisionLanguageFusion',
     'VisualProjection',

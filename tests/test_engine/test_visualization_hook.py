@@ -5,11 +5,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.structures import InstanceData
 from PIL import Image
 
+from referformer.engine.launch import check_types
 from referformer.engine.visualization_hook import VisualizationHook
 from referformer.structures import RVOSDataSample
+from referformer.visualization import RVOSVisualizer
 
 
 def make_sample(i, with_truth=True):
@@ -60,3 +63,27 @@ def test_samples_without_truth_are_passed_over(tmp_path, runner):
 def test_an_interval_below_one_is_refused():
     with pytest.raises(ValueError, match='interval'):
         VisualizationHook(interval=0)
+
+
+def test_drawn_clips_go_to_tensorboard_too(tmp_path, runner):
+    reader = pytest.importorskip(
+        'tensorboard.backend.event_processing.event_accumulator', reason='pip install tensorboard'
+    )
+    backends = [{'type': 'TensorboardVisBackend'}, {'type': 'LocalVisBackend'}]
+    runner.visualizer = RVOSVisualizer('board', vis_backends=backends, save_dir=str(tmp_path))
+    run(VisualizationHook(), runner, 1)
+    runner.visualizer.close()
+    events = reader.EventAccumulator(str(tmp_path / 'vis_data')).Reload()
+    assert events.Tags()['images'] == ['v_0']
+    assert events.Images('v_0')[0].step == 240
+    assert (tmp_path / 'run' / 'vis' / 'val_000240' / 'v_0.png').is_file()
+    assert not list(tmp_path.glob('vis_data/vis_image/*'))  # not a second time
+
+
+@pytest.mark.parametrize('package', ['tensorboard', 'wandb'])
+def test_a_logger_that_is_not_installed_is_named_with_the_command(monkeypatch, package):
+    monkeypatch.setattr('referformer.engine.launch.find_spec', lambda name: None)
+    backend = {'type': f'{package.capitalize()}VisBackend'}
+    config = Config({'visualizer': {'vis_backends': [backend]}})
+    with pytest.raises(ModuleNotFoundError, match=f'needs {package}: pip install {package}'):
+        check_types(config)

@@ -1,4 +1,5 @@
 from .resnet import build_resnet
 from .swin import Swin, VideoSwin
+from .transformers_backbone import TransformersBackbone
 
-__all__ = ['Swin', 'VideoSwin', 'build_resnet']
+__all__ = ['Swin', 'TransformersBackbone', 'VideoSwin', 'build_resnet']
