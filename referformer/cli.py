@@ -32,6 +32,9 @@ def user_errors() -> Iterator[None]:
         return
     try:
         yield
+    except BrokenPipeError:  # whoever read the output has seen enough: `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
     except (ValueError, OSError, ModuleNotFoundError) as error:
         _end(_message(error))
     except (KeyError, TypeError) as error:

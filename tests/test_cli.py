@@ -1,5 +1,8 @@
 """Mistakes of a user end in one message; bugs keep their traceback."""
 
+import subprocess
+import sys
+
 import pytest
 
 from referformer.cli import user_errors
@@ -47,3 +50,14 @@ def test_debugging_shows_the_traceback(monkeypatch):
     monkeypatch.setenv('REFERFORMER_DEBUG', '1')
     with pytest.raises(ValueError, match='empty'), user_errors():
         raise ValueError('empty')
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    code = (
+        'from referformer.cli import user_errors\n'
+        'with user_errors():\n'
+        '    for i in range(100_000): print(i)'
+    )
+    command = f'{sys.executable} -c "{code}" | head -n 1'
+    done = subprocess.run(['bash', '-c', command], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ('0\n', '')
