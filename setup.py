@@ -142,6 +142,11 @@ setup(
     package_data={'referformer.zoo': ['*/*', '*/tokenizer/*']},
     entry_points={'console_scripts': ['referformer = referformer.__main__:main']},
     install_requires=requirements('runtime'),
-    extras_require={'tests': requirements('tests'), 'mmdet': requirements('mmdet')},
+    extras_require={
+        'tests': requirements('tests'),
+        'mmdet': requirements('mmdet'),
+        'frames': ['pandas>=2', 'supervision>=0.25'],
+        'loggers': ['tensorboard>=2.14', 'wandb>=0.16'],
+    },
     **extension(),
 )

@@ -16,6 +16,7 @@ from pathlib import Path
 import safetensors.torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from torch import nn
 
 from .. import zoo
 from ..cli import user_errors
@@ -82,14 +83,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     args.out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix='.publish-', dir=args.out.parent) as folder:
         made = Path(folder, 'model')
-        tokenizer = Path(config.model.text_encoder.tokenizer)
-        if tokenizer.is_dir():
+        tokenizer = Path(config.model.text_encoder.get('tokenizer') or '')
+        if tokenizer.name and tokenizer.is_dir():
             shutil.copytree(tokenizer, made / 'tokenizer')
         else:  # a name of the Hub
             model.text_encoder.tokenizer.save_pretrained(made / 'tokenizer')
         tensors = {name: value.contiguous() for name, value in weights.items()}
         (made / 'model.safetensors').write_bytes(safetensors.torch.save(tensors))
-        write_config(config, made / 'config.py')
+        write_config(config, model, made / 'config.py')
         rows = (row for log in logs for row in read_rows(log))
         (made / 'log.jsonl').write_text(''.join(f'{json.dumps(row)}\n' for row in rows))
         subprocess.run(
@@ -121,10 +122,13 @@ def find_training(work_dir: Path) -> tuple[Config, Path]:
     return Config.fromfile(configs[0]), work_dir / Path(pointer.read_text().strip()).name
 
 
-def write_config(config: Config, path: Path) -> None:
+def write_config(config: Config, model: nn.Module, path: Path) -> None:
     """The whole config in one file, with the tokenizer beside it, without what belongs to the place
-    it was trained at."""
+    it was trained at or asks the Hub."""
     config = Config(config.to_dict())
+    for part in ('backbone', 'text_encoder'):
+        if config.model[part].pop('name', None):
+            config.model[part].update(model=getattr(model, part).architecture, pretrained=None)
     config.model.text_encoder.tokenizer = _TOKENIZER
     config.model.backbone.init_cfg = config.model.text_encoder.pretrained = None
     for key in ('load_from', 'resume', 'work_dir', 'launcher', 'model_wrapper_cfg'):

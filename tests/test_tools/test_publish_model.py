@@ -4,10 +4,12 @@ import inspect
 import json
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from mmengine.config import Config
 from model_fixtures import tiny_batch, tiny_clip, tiny_model, tiny_model_cfg
 from PIL import Image
@@ -15,6 +17,7 @@ from PIL import Image
 from referformer import zoo
 from referformer.apis import ReferFormerInferencer, init_model
 from referformer.commands import infer, publish
+from referformer.registry import MODELS
 from referformer.zoo.weights import find_checkpoint
 
 
@@ -158,3 +161,28 @@ def test_names_that_are_not_shipped_are_paths(tmp_path):
         find_checkpoint('configs/a.py', 'b.pth')
     with pytest.raises(FileNotFoundError, match='no model has this name'):
         init_model('referformer_unknown')
+
+
+def test_encoders_by_name_need_no_name_once_published(work_dir, tmp_path):
+    [config] = work_dir.glob('*.py')
+    cfg = Config.fromfile(config)
+    words = transformers.BertConfig(
+        vocab_size=1000,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+    )
+    named = tmp_path / 'bert'
+    transformers.BertModel(words).save_pretrained(named)
+    shutil.copytree(tmp_path / 'tokenizer', named, dirs_exist_ok=True)
+    cfg.model.text_encoder = {'type': 'TransformersTextEncoder', 'name': str(named)}
+    cfg.dump(config)
+    model = MODELS.build(cfg.model).eval()
+    expected = model.text_encoder(['the dog'])
+    torch.save({'state_dict': model.state_dict(), 'meta': {}}, work_dir / 'iter_2.pth')
+    out = tmp_path / 'published'
+    publish.main([str(work_dir), str(out)])
+    shutil.rmtree(named)
+    published = init_model(out, device='cpu')
+    torch.testing.assert_close(published.text_encoder(['the dog']), expected)
