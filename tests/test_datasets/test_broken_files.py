@@ -138,7 +138,7 @@ def test_training_stops_past_the_share(root):
     dataset = RVOSDataset(root, pipeline=TRAIN)
     message = (
         r'00010\.jpg cannot be read.* In all, 11 of the first 11 items cannot be used, more than '
-        r'max_broken=0.01 allows .*verify_dataset\.py'
+        r'max_broken=0.01 allows .*referformer verify CONFIG'
     )
     with pytest.raises(ValueError, match=message):
         dataset[0]
