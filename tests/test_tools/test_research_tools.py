@@ -52,6 +52,15 @@ def test_a_folder_without_a_log_is_named(tmp_path, capsys):
     assert f'error: no log in {tmp_path}' in capsys.readouterr().err
 
 
+def test_what_is_no_run_among_runs_is_left_out_with_a_note(tmp_path, capsys):
+    first = write_run(tmp_path / 'run_a', [{'loss': 2.0, 'iter': 10}])
+    (tmp_path / 'notes.txt').write_text('')
+    run('compare_runs', first, tmp_path / 'notes.txt', '--format', 'csv')
+    out, notes = capsys.readouterr()
+    assert out.splitlines()[1:] == ['run_a,10,2.000,-,-,-']
+    assert notes == f'no log, left out: {tmp_path / "notes.txt"}\n'
+
+
 def test_the_printed_config_is_a_config_with_the_options(tmp_path, capsys):
     config = REPO / 'configs' / 'referformer_r50_ytvos.py'
     run('print_config', config, '--cfg-options', 'model.num_queries=3')
