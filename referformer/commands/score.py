@@ -64,7 +64,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        '--pred', required=True, type=Path, help='folder of masks; a2d, refcoco: COCO result file'
+        '--pred',
+        required=True,
+        type=Path,
+        help='folder of masks or .zip; a2d, refcoco: COCO result file',
     )
     parser.add_argument(
         '--gt', required=True, type=Path, help='folder; a2d, refcoco: COCO annotation file'

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
@@ -22,7 +23,7 @@ from ..engine.launch import (
     read_tokenizer,
     set_up_launcher,
 )
-from ..files import atomic_write, check_folder
+from ..files import atomic_open, atomic_write, check_folder
 from ..zoo.weights import find_checkpoint, settle_tokenizer
 
 
@@ -45,7 +46,15 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--cfg-options default_hooks.visualization.{interval,max_samples}',
     )
     parser.add_argument(
-        '--overwrite', action='store_true', help='--out and --show-dir may replace earlier results'
+        '--dump',
+        metavar='FILE.zip',
+        help='write the predicted masks there, as benchmarks take them; score and '
+        'analyze_results.py read it: --pred FILE.zip',
+    )
+    parser.add_argument(
+        '--overwrite',
+        action='store_true',
+        help='--out, --dump and --show-dir may replace earlier results',
     )
     add_run_arguments(parser)
     return parser.parse_args(argv)
@@ -64,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             f'{cfg.work_dir} is the folder of a training, whose config a test would replace; '
             'name another --work-dir'
         )
-    check_outputs(args.out, args.show_dir, args.overwrite)
+    check_outputs(args.out, args.show_dir, args.overwrite, args.dump)
     checkpoint = find_checkpoint(args.config, args.checkpoint)
     if checkpoint is None:
         raise ValueError(f'name a checkpoint: no weights come with {args.config}')
@@ -73,6 +82,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     for key in ('train_cfg', 'train_dataloader', 'optim_wrapper', 'param_scheduler'):
         cfg[key] = None
     settle_tokenizer(cfg)
+    dumped = Path(cfg.work_dir, 'dump')
+    if args.dump:
+        add_dump(cfg, dumped)
     set_up_launcher(cfg, args.launcher, args.local_rank)
     check_types(cfg)
     with drawn_into(args.show_dir) as folder:
@@ -91,29 +103,50 @@ def main(argv: Sequence[str] | None = None) -> None:
         result = {'config': args.config, 'checkpoint': str(checkpoint), 'metrics': metrics}
         atomic_write(args.out, json.dumps(result, indent=2).encode())
         print(f'metrics: {args.out}')
+    if args.dump:
+        with atomic_open(args.dump) as file, (dumped / 'submission.zip').open('rb') as archive:
+            shutil.copyfileobj(archive, file)
+        shutil.rmtree(dumped)
+        print(f'predictions: {args.dump}')
     if args.show_dir:
         print(f'drawn predictions: {args.show_dir}')
 
 
-def check_outputs(out: str | None, show_dir: str | None, overwrite: bool) -> None:
+def add_dump(cfg: Config, folder: Path) -> None:
+    """Add a metric that writes the masks to a folder.
+
+    Raises:
+        ValueError: The test is one of images, where every query has a mask.
+    """
+    metrics = cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
+    if any(metric.get('type') == 'ReferringMetric' for metric in metrics):
+        raise ValueError(
+            '--dump is for videos with one mask per sentence; this config tests images'
+        )
+    dump = {'type': 'SubmissionMetric', 'out_dir': str(folder), 'overwrite': True, 'prefix': 'dump'}
+    cfg.test_evaluator = [*metrics, dump]
+
+
+def check_outputs(
+    out: str | None, show_dir: str | None, overwrite: bool, dump: str | None = None
+) -> None:
     """Refuse what could not be written, or would replace earlier results.
 
     Raises:
-        ValueError: ``out`` is no JSON file.
+        ValueError: ``out`` is no JSON file, or ``dump`` no archive.
         FileExistsError: Results are there.
         OSError: A folder on the way is a file, or must not be written to.
     """
-    if out and Path(out).suffix != '.json':
-        raise ValueError(
-            f'--out {out}: metrics are written as JSON, name a file that ends in .json'
-        )
-    if out and Path(out).is_dir():
-        raise ValueError(f'--out {out} is a folder; name a file')
-    if out:
-        check_folder(Path(out).parent)
+    for option, path, suffix in (('--out', out, '.json'), ('--dump', dump, '.zip')):
+        if path and Path(path).suffix != suffix:
+            raise ValueError(f'{option} {path}: name a file that ends in {suffix}')
+        if path and Path(path).is_dir():
+            raise ValueError(f'{option} {path} is a folder; name a file')
+        if path:
+            check_folder(Path(path).parent)
     if show_dir:
         check_folder(show_dir)
-    there = [out] if out and Path(out).exists() else []
+    there = [path for path in (out, dump) if path and Path(path).exists()]
     if show_dir and Path(show_dir).is_dir() and any(Path(show_dir).iterdir()):
         there.append(show_dir)
     if there and not overwrite:

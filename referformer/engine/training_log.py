@@ -5,6 +5,7 @@ import math
 import re
 from pathlib import Path
 
+LOGS = '*/vis_data/scalars.json'  # in a work dir, one for each start
 Curve = list[tuple[int, float]]  # (iteration, value) pairs
 
 
@@ -15,7 +16,7 @@ def logs_of(work_dir: Path) -> list[Path]:
         FileNotFoundError: There is no log.
         ValueError: No log has a loss yet.
     """
-    logs = sorted(work_dir.glob('*/vis_data/scalars.json'))
+    logs = sorted(work_dir.glob(LOGS))
     if not logs:
         raise FileNotFoundError(
             f'no log in {work_dir}: expected <time stamp>/vis_data/scalars.json, '

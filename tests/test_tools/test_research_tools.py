@@ -3,13 +3,15 @@
 import importlib.util
 import json
 import re
+import runpy
 
 import pytest
 import torch
 from mmengine.config import Config
+from model_fixtures import tiny_model
 from toy_project import REPO
 
-from referformer.models import DiceLoss
+from referformer.models import DiceLoss, MSDeformAttn
 from referformer.registry import MODELS, build
 
 
@@ -52,6 +54,15 @@ def test_a_folder_without_a_log_is_named(tmp_path, capsys):
     assert f'error: no log in {tmp_path}' in capsys.readouterr().err
 
 
+def test_what_is_no_run_among_runs_is_left_out_with_a_note(tmp_path, capsys):
+    first = write_run(tmp_path / 'run_a', [{'loss': 2.0, 'iter': 10}])
+    (tmp_path / 'notes.txt').write_text('')
+    run('compare_runs', first, tmp_path / 'notes.txt', '--format', 'csv')
+    out, notes = capsys.readouterr()
+    assert out.splitlines()[1:] == ['run_a,10,2.000,-,-,-']
+    assert notes == f'no log, left out: {tmp_path / "notes.txt"}\n'
+
+
 def test_the_printed_config_is_a_config_with_the_options(tmp_path, capsys):
     config = REPO / 'configs' / 'referformer_r50_ytvos.py'
     run('print_config', config, '--cfg-options', 'model.num_queries=3')
@@ -86,3 +97,18 @@ def test_operations_and_parameters_of_the_parts_add_up(capsys):
     assert sum(size for size, _ in found.values()) == total[0]
     assert abs(sum(flop for _, flop in found.values()) - total[1]) < 0.05
     assert found['backbone'][1] > 0.01
+
+
+def test_operations_are_those_counted_by_hand_with_every_backend(tmp_path):
+    path = REPO / 'tools' / 'analysis_tools' / 'get_flops.py'
+    count = runpy.run_path(str(path))['count']
+    found = []
+    for backend in ('csrc', 'torch'):
+        model = tiny_model(tmp_path / 'tokenizer').eval()
+        for attention in (m for m in model.modules() if isinstance(m, MSDeformAttn)):
+            attention.backend = backend
+        found.append(count(model, (64, 96), 2, 6))
+    assert found[0] == found[1]
+    # 6 tokens of 16 channels; 4 projections, attention, 32 channels between, pooler, 2 projections.
+    layer = 4 * 6 * 16 * 16 + 2 * 6 * 6 * 16 + 2 * 6 * 16 * 32
+    assert found[0]['text_encoder'] == 2 * (layer + 16 * 16 + (6 + 1) * 16 * 16)

@@ -1,9 +1,11 @@
-"""``tools/test.py`` in 1, 2 and 3 processes: the same numbers, tables and submissions."""
+"""``tools/test.py`` in 1, 2, 3 processes: the same numbers, tables, submissions; dumped masks."""
 
 import atexit
+import csv
 import importlib.util
 import json
 import os
+import runpy
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from mmengine.runner import Runner
 from model_fixtures import tiny_model, tiny_model_cfg
 from toy_project import REPO
 
+from referformer.commands import score, test
 from referformer.engine import launch
 
 NUM_SENTENCES = 7  # neither 2 nor 3 processes divide it
@@ -111,3 +114,52 @@ def test_processes_do_not_change_what_is_measured_and_written(tmp_path):
     assert sum(path.suffix == '.png' for path in files) == 3 * NUM_SENTENCES
     # Random weights, but not nothing.
     assert metrics['vos/J'] > 0 and metrics['vos/gap'] != 0 and metrics['referring/mean_IoU'] > 0
+
+
+def test_dumped_masks_are_scored_as_the_test_did(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(Runner, '_log_env', lambda self, env_cfg: None)
+    monkeypatch.chdir(tmp_path)
+    write_project(tmp_path)
+    config = Config.fromfile('config.py')
+    config.test_dataloader.dataset.indices = None  # all
+    config.test_evaluator = {'type': 'VOSMetric', 'outfile_prefix': 'out/'}
+    config.dump('all.py')
+    shuffled = 'test_dataloader.dataset.shuffled_kinds=[motion]'  # these masks are not dumped
+    arguments = ['all.py', 'model.pth', '--dump', 'dumped.zip', '--cfg-options', shuffled]
+    test.main([*arguments, f'experiment_name={tmp_path.name}'])
+    data = ['--gt', 'data', '--protocol', 'ref-ytvos']
+    score.main(['--pred', 'dumped.zip', *data, '--csv', 'scored.csv'])
+    measured, scored = (
+        {keys: [row[j], row[f]] for row in rows if (keys := (row[v], row[e]))}
+        for rows, v, e, j, f in (
+            (read_table('out/per_expression.csv', 1), 'video_id', 'exp_id', 'J', 'F'),
+            (read_table('scored.csv', 100), 'sequence', 'name', 'J-Mean', 'F-Mean'),
+        )
+    )
+    assert len(measured) == 8
+    assert '_shuffled' in Path('out/per_expression.csv').read_text()
+    assert measured.keys() == scored.keys()
+    for key, numbers in measured.items():
+        assert numbers == pytest.approx(scored[key], abs=1e-3)
+    analyze = runpy.run_path(str(REPO / 'tools' / 'analysis_tools' / 'analyze_results.py'))['main']
+    analyze(['scored.csv', 'data', 'report.html', '--pred', 'dumped.zip', '--worst', '2'])
+    assert Path('report.html').read_text().count('data:image/png') == 2  # groups, worst frames
+    Path('broken.zip').write_text('no archive')
+    for tool, options, message in (
+        (score, ['--pred', 'broken.zip', *data], 'broken.zip is neither a folder of masks'),
+        (test, arguments, 'dumped.zip already there'),
+        (test, ['all.py', 'model.pth', '--dump', 'a.pkl'], 'ends in .zip'),
+        (test, [*arguments, 'test_evaluator.type=ReferringMetric', '--overwrite'], '--dump is for'),
+    ):
+        with pytest.raises(SystemExit):
+            tool.main(options)
+        assert message in capsys.readouterr().err
+
+
+def read_table(path: str, factor: float) -> list[dict]:
+    """Rows of a table, without those of frames in random order; numbers times ``factor``."""
+    with open(path, newline='') as file:
+        rows = [row for row in csv.DictReader(file) if 'shuffled' not in row.get('kind', '')]
+    return [
+        {k: factor * float(v) if k[0] in 'JF' and v else v for k, v in row.items()} for row in rows
+    ]

@@ -109,7 +109,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('data', type=Path, help='root of the dataset, with masks')
     parser.add_argument('out', type=Path, metavar='OUT.html', help='report to write')
     parser.add_argument('--split', help='default: valid; MeViS: valid_u')
-    parser.add_argument('--pred', type=Path, help='tree of predicted masks: draws the worst ones')
+    parser.add_argument('--pred', type=Path, help='masks, folder or .zip: draws the worst ones')
     parser.add_argument('--worst', type=int, default=12, help='expressions (default: %(default)s)')
     parser.add_argument('--csv', type=Path, metavar='OUT.csv', help='write what was found there')
     parser.add_argument('--overwrite', action='store_true', help='replace earlier reports')

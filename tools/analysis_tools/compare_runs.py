@@ -7,11 +7,12 @@ For each its last loss and its best and last J&F in percent, with their iteratio
 import argparse
 import csv
 import io
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from referformer.cli import user_errors
-from referformer.engine.training_log import read_log
+from referformer.engine.training_log import LOGS, read_log
 
 COLUMNS = ('run', 'iterations', 'loss', 'best J&F', 'at', 'last J&F')
 
@@ -25,7 +26,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('work_dirs', nargs='+', type=Path, metavar='WORK_DIR', help='of train.py')
     parser.add_argument('--format', choices=('markdown', 'latex', 'csv'), default='markdown')
     args = parser.parse_args(argv)
-    print(format_rows([row_of(path) for path in args.work_dirs], args.format))
+    runs = [path for path in args.work_dirs if any(path.glob(LOGS))]
+    for path in args.work_dirs if runs else ():
+        if path not in runs:  # work_dirs/* has other things
+            print(f'no log, left out: {path}', file=sys.stderr)
+    print(format_rows([row_of(path) for path in runs or args.work_dirs], args.format))
 
 
 def row_of(work_dir: Path) -> tuple[str, ...]:

@@ -1,5 +1,8 @@
 """What is to be scored according to the expression files of Ref-YouTube-VOS and MeViS."""
 
+import atexit
+import tempfile
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,12 +27,23 @@ class AnnotatedVideo(NamedTuple):
 def submission_root(pred: Path) -> Path:
     """The folder of the videos of a submission: ``Annotations`` where there is one.
 
+    An archive is unpacked to a temporary folder, which is there until the process ends.
+
     Raises:
         FileNotFoundError: If it does not exist.
-        ValueError: If it is empty.
+        ValueError: If it is empty, or no archive.
     """
+    if pred.is_file():
+        folder = tempfile.TemporaryDirectory()
+        atexit.register(folder.cleanup)
+        try:
+            with zipfile.ZipFile(pred) as archive:
+                archive.extractall(folder.name)
+        except zipfile.BadZipFile as error:
+            raise ValueError(f'{pred} is neither a folder of masks nor a .zip: {error}.') from None
+        pred = Path(folder.name)
     if not pred.is_dir():
-        raise FileNotFoundError(f'{pred} is not a folder; it should hold the predicted masks.')
+        raise FileNotFoundError(f'{pred} is not there; it should hold the predicted masks.')
     root = pred / 'Annotations' if (pred / 'Annotations').is_dir() else pred
     if not any(root.iterdir()):
         raise ValueError(f'{root} is empty; it should hold the predicted masks.')
