@@ -33,7 +33,17 @@ def by_frames(
         pieces = [found] if isinstance(found, Tensor) else found
         if start == 0:
             fits = out is not None and out.dtype == found.dtype
-            results = [out] if fits else [x.new_empty(num, *x.shape[1:]) for x in pieces]
+            results = [out] if fits else [_for_frames(num, x) for x in pieces]
         for result, x in zip(results, pieces):
             result[piece] = x
     return results[0] if isinstance(found, Tensor) else results
+
+
+def _for_frames(num: int, x: Tensor) -> Tensor:
+    """Room for ``num`` frames like those of ``x``, in its memory format."""
+    return torch.empty_like(x[:1].expand(num, *x.shape[1:]), memory_format=_format(x))
+
+
+def _format(x: Tensor) -> torch.memory_format:
+    channels_last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if channels_last else torch.contiguous_format
