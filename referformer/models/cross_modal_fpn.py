@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from referformer.registry import MODELS
 
+from .frame_chunks import by_frames
 from .vision_language import VisionLanguageBlock, WordTokens
 
 
@@ -30,7 +31,7 @@ class FPNStage(nn.Module):
         self.output = nn.Sequential(
             nn.Conv2d(embed_dim, embed_dim, 3, padding=1, bias=False),
             nn.GroupNorm(num_groups, embed_dim),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
         )
 
     def forward(
@@ -42,7 +43,18 @@ class FPNStage(nn.Module):
         text: WordTokens,
     ) -> Tensor:
         """(B*T, C_l, h, w) and the coarser stage's output -> (B*T, C, h, w)."""
-        x = self.block(self.lateral(maps), pos, padding_mask, text)
+        B = len(text.words)
+        T = len(maps) // B
+        x = by_frames(self.lateral, maps)
+        mixed = self.block.mix_frames(x, pos, padding_mask, B)
+        if len(pos) > 1:
+            pos = pos.repeat_interleave(T, 0)
+        return by_frames(self._finish, x, mixed, coarser, pos, *text.repeat_frames(T), out=x)
+
+    def _finish(
+        self, x: Tensor, mixed: Tensor, coarser: Tensor | None, pos: Tensor, *text: Tensor | None
+    ) -> Tensor:
+        x = self.block(x, mixed, pos, WordTokens(*text))
         if coarser is not None:
             x = x + F.interpolate(coarser, x.shape[-2:])  # nearest
         return self.output(x)

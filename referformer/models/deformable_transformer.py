@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from referformer.registry import MODELS, build
 
+from .frame_chunks import by_frames
 from .vision_language import FeedForward
 
 _EPS = 1e-5
@@ -226,12 +227,7 @@ class DeformableTransformer(BaseModule):
             ratios = torch.stack([_valid_ratio(m) for m in padding_masks], 1)  # (BT, L, 2)
 
         references = _pixel_references(shapes, ratios).expand(x.shape[0], -1, -1, -1)
-        for layer in self.encoder:
-            args = (x, pos, references, shapes, mask)
-            if self.with_cp and torch.is_grad_enabled():
-                x = torch.utils.checkpoint.checkpoint(layer, *args, use_reentrant=False)
-            else:
-                x = layer(*args)
+        x = by_frames(self._encode, x, pos, references, shapes, mask)
         # Boxes move with every bit of the few queries: full precision, under autocast too.
         with torch.autocast(x.device.type, enabled=False):
             full = x.to(query_pos.dtype)
@@ -242,6 +238,22 @@ class DeformableTransformer(BaseModule):
             for tokens, shape in zip(x.split(sizes, 1), shapes)
         ]
         return memory, output
+
+    def _encode(
+        self,
+        x: Tensor,
+        pos: Tensor,
+        references: Tensor,
+        shapes: list[tuple[int, int]],
+        mask: Tensor | None,
+    ) -> Tensor:
+        for layer in self.encoder:
+            args = (x, pos, references, shapes, mask)
+            if self.with_cp and torch.is_grad_enabled():
+                x = torch.utils.checkpoint.checkpoint(layer, *args, use_reentrant=False)
+            else:
+                x = layer(*args)
+        return x
 
     def _decode(
         self,

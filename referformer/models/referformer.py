@@ -23,6 +23,7 @@ from referformer.structures import (
 )
 from referformer.structures.targets import stack_targets
 
+from .frame_chunks import by_frames
 from .position_encoding import sine_encoding_1d, sine_encoding_2d
 from .postprocess import choose_queries, empty_absent, join_clips, masks_at_original_size
 from .vision_language import WordTokens
@@ -164,7 +165,10 @@ class ReferFormer(BaseModel):
         B, T, _, H, W = inputs.shape
         samples = data_samples[:B]
         takes_clips = getattr(self.backbone, 'takes_clips', False)
-        maps = self.backbone(inputs if takes_clips else inputs.flatten(0, 1))
+        if takes_clips:
+            maps = self.backbone(inputs)
+        else:
+            maps = by_frames(self.backbone, inputs.flatten(0, 1))
         key_frames = torch.tensor([s.get('key_frames') or range(T) for s in samples])
         if key_frames.shape[1] < T:  # A2D, JHMDB: one annotated frame; only it goes on
             index = (key_frames + torch.arange(B)[:, None] * T).flatten().to(inputs.device)

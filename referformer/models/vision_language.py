@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from referformer.registry import MODELS
 
 # Tokens of the feed-forward widened at once when no gradient is needed.
-_FFN_CHUNK = 16384
+_FFN_CHUNK = 1024
 
 
 class WordTokens(NamedTuple):
@@ -23,6 +23,10 @@ class WordTokens(NamedTuple):
     words: Tensor  # (B, L, C), the values
     keys: Tensor  # (B, L, C), words + position
     mask: Tensor | None  # (B, L), True = padded; None if nothing is padded
+
+    def repeat_frames(self, num_frames: int) -> 'WordTokens':
+        """The words of every frame instead of every clip."""
+        return WordTokens(*(x if x is None else x.repeat_interleave(num_frames, 0) for x in self))
 
 
 def to_tokens(maps: Tensor, num_clips: int) -> Tensor:
@@ -58,6 +62,41 @@ class FeedForward(nn.Module):
         return self.dropout(self.linear2(self.dropout(F.relu(self.linear1(x), inplace=True))))
 
 
+def attend(
+    attn: nn.MultiheadAttention,
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    padding_mask: Tensor | None,
+) -> Tensor:
+    """What ``attn`` gives without weights, with one product per projection for all clips.
+
+    Its own forward transposes batch-first inputs, and then multiplies them clip by clip with copies
+    of the weight: four sentences in bf16 took four times the memory.
+
+    Args:
+        attn: The parameters; batch first.
+        queries: (B, N, C).
+        keys: (B, L, C).
+        values: (B, L, C).
+        padding_mask: (B, L), True = padded; None if nothing is padded.
+
+    Returns:
+        (B, N, C).
+    """
+    weights = attn.in_proj_weight.chunk(3)
+    projected = [
+        F.linear(x, weight, bias).unflatten(-1, (attn.num_heads, -1)).transpose(1, 2)
+        for x, weight, bias in zip((queries, keys, values), weights, attn.in_proj_bias.chunk(3))
+    ]
+    mixed = F.scaled_dot_product_attention(
+        *projected,
+        attn_mask=None if padding_mask is None else ~padding_mask[:, None, None],
+        dropout_p=attn.dropout if attn.training else 0.0,
+    )
+    return attn.out_proj(mixed.transpose(1, 2).flatten(2))
+
+
 @MODELS.register_module()
 class VisionLanguageFusion(BaseModule):
     """Early fusion: every pixel is multiplied by what it reads in the sentence.
@@ -81,13 +120,7 @@ class VisionLanguageFusion(BaseModule):
         B = text.words.shape[0]
         maps = maps.to(text.words.dtype)
         with torch.autocast(maps.device.type, enabled=False):
-            read = self.attn(
-                to_tokens(maps, B),
-                text.keys,
-                text.words,
-                key_padding_mask=text.mask,
-                need_weights=False,
-            )[0]
+            read = attend(self.attn, to_tokens(maps, B), text.keys, text.words, text.mask)
         return maps * to_maps(read, maps.shape[-2:])
 
 
@@ -116,40 +149,22 @@ class VisionLanguageBlock(nn.Module):
         self.norm_ffn = nn.LayerNorm(embed_dim)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(
-        self, maps: Tensor, pos: Tensor, padding_mask: Tensor | None, text: WordTokens
+    def mix_frames(
+        self, maps: Tensor, pos: Tensor, padding_mask: Tensor | None, num_clips: int
     ) -> Tensor:
-        """Mix one level of the FPN over frames and words.
+        """Self-attention over all frames, on every ``shrink``-th pixel.
 
         Args:
             maps: (B*T, C, h, w).
             pos: Pixel encoding, (B or 1, C, h, w).
             padding_mask: (B, h, w), True = padded; None if nothing is padded.
-            text: The sentences.
+            num_clips: B.
 
         Returns:
-            (B*T, C, h, w).
+            (B*T, C, h/shrink, w/shrink).
         """
-        B = text.words.shape[0]
-        size = maps.shape[-2:]
-        x = to_tokens(maps, B)
-        x = self.norm_self(x + self.dropout(self._attend_shrunk(maps, pos, padding_mask, B)))
-
-        pos = pos.flatten(2).transpose(1, 2)  # (B or 1, h*w, C), the same in every frame
-        queries = (x.unflatten(1, (-1, pos.shape[1])) + pos[:, None]).flatten(1, 2)
-        read = self.word_attn(
-            queries, text.keys, text.words, key_padding_mask=text.mask, need_weights=False
-        )[0]
-        x = self.norm_word(x + self.dropout(read))
-        x = self.norm_ffn(x + self.ffn(x))
-        return to_maps(x, size)
-
-    def _attend_shrunk(
-        self, maps: Tensor, pos: Tensor, padding_mask: Tensor | None, B: int
-    ) -> Tensor:
-        """Self-attention on every ``shrink``-th pixel, spread back bilinearly, (B, T*h*w, C)."""
         h, w = maps.shape[-2:]
-        T = maps.shape[0] // B
+        B, T = num_clips, maps.shape[0] // num_clips
         grid = (h // self.shrink, w // self.shrink)
         if 0 in grid:
             raise ValueError(
@@ -162,14 +177,28 @@ class VisionLanguageBlock(nn.Module):
         if padding_mask is not None:
             mask = F.interpolate(padding_mask[:, None].float(), grid).bool()
             padding_mask = mask.expand(-1, T, -1, -1).flatten(1)
-        mixed = self.self_attn(
-            queries,
-            queries,
-            to_tokens(values, B),
-            key_padding_mask=padding_mask,
-            need_weights=False,
-        )[0]
-        if self.shrink == 1:
-            return mixed
-        mixed = F.interpolate(to_maps(mixed, grid), (h, w), mode='bilinear', align_corners=False)
-        return to_tokens(mixed, B)
+        mixed = attend(self.self_attn, queries, queries, to_tokens(values, B), padding_mask)
+        return to_maps(mixed, grid)
+
+    def forward(self, maps: Tensor, mixed: Tensor, pos: Tensor, text: WordTokens) -> Tensor:
+        """The rest of the block, in which frames are alone.
+
+        Args:
+            maps: (n, C, h, w).
+            mixed: What ``mix_frames`` gave for them, (n, C, h/shrink, w/shrink).
+            pos: Pixel encoding, (n or 1, C, h, w).
+            text: The sentence of each frame.
+
+        Returns:
+            (n, C, h, w).
+        """
+        size = maps.shape[-2:]
+        if self.shrink > 1:
+            mixed = F.interpolate(mixed, size, mode='bilinear', align_corners=False)
+        x = maps.flatten(2).transpose(1, 2)  # (n, h*w, C)
+        x = self.norm_self(x + self.dropout(mixed.flatten(2).transpose(1, 2)))
+        queries = x + pos.flatten(2).transpose(1, 2)
+        read = attend(self.word_attn, queries, text.keys, text.words, text.mask)
+        x = self.norm_word(x + self.dropout(read))
+        x = self.norm_ffn(x + self.ffn(x))
+        return to_maps(x, size)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from mmengine.registry import init_default_scope
 
-from referformer.models.backbones.resnet import FrozenBatchNorm2d
+from referformer.models.backbones.resnet import FrozenBatchNorm2d, fold_norms
 from referformer.registry import MODELS
 
 
@@ -66,3 +66,38 @@ def test_other_depths_are_refused():
     init_default_scope('referformer')
     with pytest.raises(ValueError, match='depth must be 50, 101 or 152, not 18'):
         MODELS.build({'type': 'ResNet', 'depth': 18})
+
+
+def randomise_norms(model):
+    torch.manual_seed(0)
+    for module in model.modules():
+        if isinstance(module, FrozenBatchNorm2d):
+            for tensor in (module.weight, module.running_var):
+                tensor.uniform_(0.5, 1.5)
+            for tensor in (module.bias, module.running_mean):
+                tensor.normal_(0, 0.1)
+
+
+@torch.no_grad()
+def test_folded_norms_give_the_same_maps_and_follow_the_weights():
+    model = build(dilation=True).eval()
+    randomise_norms(model)
+    x = torch.randn(2, 3, 64, 96)
+    for _ in range(2):
+        with torch.enable_grad():
+            expected = model(x)
+        for found, wanted in zip(model(x), expected):
+            torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-4 * wanted.abs().max())
+        model.layer4[2].conv3.weight.mul_(1.5)
+        model.conv1.weight.neg_()
+    model(x)
+    folded = model._folded
+    model(x)
+    assert model._folded is folded  # nothing changed: not folded again
+    model.train()
+    assert model._folded is None
+
+
+def test_folding_leaves_no_frozen_norm():
+    folded = fold_norms(build())
+    assert not any(isinstance(module, FrozenBatchNorm2d) for module in folded.modules())

@@ -89,7 +89,8 @@ def test_block_equals_the_form_of_the_paper(shrink, padded):
     maps, pos, text = torch.randn(B * T, C, H, W), torch.randn(1, C, H, W), random_words(2)
     mask = torch.zeros(B, H, W, dtype=torch.bool)
     mask[1, 4:] = padded
-    found = block(maps, pos, mask if padded else None, text)
+    mixed = block.mix_frames(maps, pos, mask if padded else None, B)
+    found = block(maps, mixed, pos, text.repeat_frames(T))
 
     x = to_tokens(maps, B)
     p = to_tokens(pos.expand(B * T, -1, -1, -1), B)
@@ -112,4 +113,4 @@ def test_block_equals_the_form_of_the_paper(shrink, padded):
 def test_a_map_that_is_too_small_is_named():
     block = VisionLanguageBlock(C, 4, 32, 0.0, 8)
     with pytest.raises(ValueError, match='a map of 6x9 is too small to be shrunk by 8'):
-        block(torch.randn(B, C, 6, 9), torch.randn(1, C, 6, 9), None, random_words())
+        block.mix_frames(torch.randn(B, C, 6, 9), torch.randn(1, C, 6, 9), None, B)

@@ -1,9 +1,12 @@
 """ResNet as ReferFormer uses it: mmdet's, frozen as in DETR, dilated as in torchvision."""
 
+from copy import deepcopy
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from referformer.files import mmcv_command
 from referformer.registry import MODELS
@@ -33,6 +36,46 @@ class FrozenBatchNorm2d(nn.Module):
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
         state_dict.pop(f'{prefix}num_batches_tracked', None)  # of a batch norm that was trained
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+class FoldedInference:
+    """Lets a ResNet fold its frozen norms into the convolutions, channels last, without gradients.
+
+    To be mixed in before the ResNet. The same numbers but for rounding, from a copy that is made at
+    the first use, and anew where weights have changed.
+    """
+
+    _folded: tuple[tuple, nn.Module] | None = None
+
+    def train(self, mode: bool = True) -> nn.Module:
+        """Weights may change behind a tensor's back while training."""
+        self._folded = None
+        super().train(mode)  # mmdet's returns nothing
+        return self
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """(n, 3, H, W) -> four maps."""
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return super().forward(x)
+        weights = tuple((w.data_ptr(), w._version) for w in self.state_dict().values())
+        if self._folded is None or self._folded[0] != weights:
+            self._folded = None
+            self._folded = weights, fold_norms(deepcopy(self))
+        x = x.contiguous(memory_format=torch.channels_last)
+        return super(FoldedInference, self._folded[1]).forward(x)
+
+
+def fold_norms(module: nn.Module) -> nn.Module:
+    """Fold every frozen norm that follows a convolution into it, in place; channels last."""
+    for parent in module.modules():
+        for (_, conv), (name, norm) in pairwise(list(parent.named_children())):
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, FrozenBatchNorm2d):
+                statistics = (norm.running_mean, norm.running_var, norm.eps)
+                conv.weight, conv.bias = fuse_conv_bn_weights(
+                    conv.weight, conv.bias, *statistics, norm.weight, norm.bias
+                )
+                setattr(parent, name, nn.Identity())
+    return module.to(memory_format=torch.channels_last)
 
 
 @MODELS.register_module('ResNet')
@@ -71,7 +114,7 @@ def build_resnet(
 
     if dilation:
         options.update(strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2))
-    backbone = ResNet(
+    backbone = type('FrozenResNet', (FoldedInference, ResNet), {})(
         depth=depth,
         frozen_stages=frozen_stages,
         norm_cfg={'type': FrozenBatchNorm2d},
