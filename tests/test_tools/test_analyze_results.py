@@ -203,7 +203,10 @@ def test_bad_input_is_one_message(analyze, data):
         (('scores.csv', data, 'r.png'), 'r.png: name a file that ends in .html'),
         (('scores.csv', data, 'there.html'), 'there.html is already there'),
         (('scores.csv', data, 'r.html', '--worst', '0'), '--worst must be at least 1'),
-        (('scores.csv', data, 'r.html', '--pred', 'nowhere'), 'nowhere is not a folder'),
+        (
+            ('scores.csv', data, 'r.html', '--pred', 'nowhere'),
+            'nowhere is not there; it should hold the predicted masks',
+        ),
     ):
         code, _, stderr = analyze(*arguments)
         assert code == 2
