@@ -1,4 +1,5 @@
 from .geometry import FilterVisible, RandomChoice, RandomCrop, RandomFlip, RandomResize, Resize
+from .instances import LoadInstances, Stretch, WriteSentence
 from .loading import LoadFrames, LoadMasks
 from .loading_annotations import LoadH5Masks, LoadMatMasks, LoadVideoFrames
 from .loading_coco import LoadCocoMask
@@ -13,6 +14,7 @@ __all__ = [
     'LoadCocoMask',
     'LoadFrames',
     'LoadH5Masks',
+    'LoadInstances',
     'LoadMasks',
     'LoadMatMasks',
     'LoadRLEMasks',
@@ -26,4 +28,6 @@ __all__ = [
     'RandomResize',
     'Resize',
     'SampleFrames',
+    'Stretch',
+    'WriteSentence',
 ]
