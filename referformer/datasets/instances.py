@@ -115,7 +115,7 @@ class InstanceSentences(TolerantDataset):
         picture = self.pictures[item.pop('picture')]
         pictures = [picture]
         if not self.test_mode and np.random.rand() < self.join:
-            pictures.append(self.pictures[np.random.randint(len(self.pictures))])
+            pictures.append(self._partner(picture))
         name = Path(picture['file']).stem
         return {
             'video_id': name,
@@ -127,6 +127,15 @@ class InstanceSentences(TolerantDataset):
             **item,
             'pictures': pictures,
         }
+
+    def _partner(self, picture: dict) -> dict:
+        """Another picture; every other time one with a thing of the same category, so that place,
+        size or colour tells them apart."""
+        others = self.pictures
+        if picture['categories'] and np.random.rand() < 0.5:
+            category = np.random.choice(picture['categories'])
+            others = [other for other in others if category in other['categories']]
+        return others[np.random.randint(len(others))]
 
     def _test_items(self, index: int) -> list[dict]:
         """All sentences about one picture, and one about what is not there."""

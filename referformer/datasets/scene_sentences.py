@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .scene import COLOURS, Scene, Thing
-from .scene_words import HYPERNYMS, OTHERS, UNCOLOURED, nouns, plural
+from .scene_words import HYPERNYMS, OTHERS, UNCOLOURED, is_plural, nouns, plural
 
 _APART = 0.08  # of the picture: nearer centres are not compared
 _LARGER = 1.7  # times the area: nearer sizes are not compared
@@ -215,6 +215,8 @@ def _article(phrase: str, rng: np.random.RandomState) -> str:
     if chance < 0.6:
         return f'the {phrase}'
     if chance < 0.8:
+        return phrase
+    if is_plural(phrase):
         return phrase
     return f'{"an" if phrase[0] in "aeiou" else "a"} {phrase}'
 

@@ -131,6 +131,15 @@ def nouns(category: str) -> tuple[str, ...]:
     return plain * max(1, len(listed) // len(plain)) + listed
 
 
+def is_plural(phrase: str) -> bool:
+    """Whether the noun that a phrase begins or ends with has no singular, as "pants"."""
+    return any(
+        phrase.split(' ')[i] in _PLURALS and _PLURALS[phrase.split(' ')[i]] == phrase.split(' ')[i]
+        and phrase.split(' ')[i].endswith('s')
+        for i in (0, -1)
+    )
+
+
 def plural(noun: str) -> str:
     """Of the last word, and of each word around "or"."""
     if ' or ' in noun:

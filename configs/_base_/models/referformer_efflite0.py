@@ -8,7 +8,7 @@ model = dict(
     ),
     backbone=dict(
         type='EfficientNetLite',
-        frozen_stages=2,
+        frozen_stages=4,
         init_cfg=dict(type='Pretrained', checkpoint='checkpoints/efficientnet-lite0.safetensors'),
     ),
     text_encoder=dict(
@@ -36,7 +36,9 @@ model = dict(
         num_decoder_layers=2,
         feedforward_dim=256,
         dropout=0.0,
+        look_first=True,
     ),
     pixel_decoder=dict(num_heads=4, feedforward_dim=256, dropout=0.0),
     mask_head=dict(mask_dim=64),
+    criterion=dict(visible_boxes=True),  # sentences about what is not there have no box
 )
