@@ -6,14 +6,14 @@ _base_ = [
     './_base_/schedules/micro.py',
 ]
 
-train_cfg = dict(max_iters=2000, val_interval=2000)
+train_cfg = dict(max_iters=1500, val_interval=1500)
 optim_wrapper = dict(
     type='BFloat16OptimWrapper',
-    optimizer=dict(lr=1.5e-3),
+    optimizer=dict(lr=2e-3),
     paramwise_cfg=dict(custom_keys={'backbone': dict(lr_mult=0.1)}),
 )
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100),
-    dict(type='CosineAnnealingLR', by_epoch=False, begin=100, end=2400, eta_min=1e-4),
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=80),
+    dict(type='CosineAnnealingLR', by_epoch=False, begin=80, end=1700, eta_min=1e-4),
 ]
 default_hooks = dict(checkpoint=dict(interval=250))

@@ -22,6 +22,15 @@ _VOC = (
     'dining table', 'dog', 'horse', 'motorcycle', 'person', 'potted plant', 'sheep', 'couch',
     'train', 'tv',
 )  # fmt: skip
+_COCO = (  # but for those above
+    'truck', 'traffic light', 'fire hydrant', 'stop sign', 'parking meter', 'bench', 'backpack',
+    'umbrella', 'handbag', 'tie', 'suitcase', 'frisbee', 'skis', 'snowboard', 'sports ball', 'kite',
+    'baseball bat', 'baseball glove', 'skateboard', 'surfboard', 'tennis racket', 'wine glass',
+    'cup', 'fork', 'knife', 'spoon', 'bowl', 'banana', 'apple', 'sandwich', 'orange', 'broccoli',
+    'carrot', 'hot dog', 'pizza', 'donut', 'cake', 'bed', 'toilet', 'laptop', 'mouse', 'remote',
+    'keyboard', 'cell phone', 'microwave', 'oven', 'toaster', 'sink', 'refrigerator', 'book',
+    'clock', 'vase', 'scissors', 'teddy bear', 'hair drier', 'toothbrush',
+)  # fmt: skip
 _MACHINES = ('airplane', 'train', 'boat', 'bus')
 
 
@@ -48,8 +57,8 @@ class InstanceSentences(TolerantDataset):
         sources: Only pictures of these, each so many times in training: ``{'voc': 2}``. None: all
             once.
         known: Categories of which every object of a picture has a mask, by its source: of those
-            without a mask none is there. By default those of :data:`KNOWN`, and for sources that it
-            lacks all categories of the file.
+            without a mask none is there. By default those of :data:`KNOWN`. Of a source that it
+            lacks only what has a mask is known, of a picture without source all categories.
         join: Probability of a second picture in training.
         kinds: In testing, only sentences of these kinds.
         pipeline: Transforms or their configs.
@@ -135,6 +144,7 @@ class InstanceSentences(TolerantDataset):
         if picture['categories'] and np.random.rand() < 0.5:
             category = np.random.choice(picture['categories'])
             others = [other for other in others if category in other['categories']]
+        others = [other for other in others if other is not picture] or others
         return others[np.random.randint(len(others))]
 
     def _test_items(self, index: int) -> list[dict]:
@@ -191,7 +201,7 @@ class InstanceSentences(TolerantDataset):
                     bool(annotation.get('group') or annotation.get('iscrowd'))
                 )
         for picture in pictures.values():
-            known = self.known.get(picture['source'], names.values())
+            known = self.known.get(picture['source'], [] if picture['source'] else names.values())
             complete = {*known, *picture['categories']} - {*picture.pop('incomplete')}
             picture['complete'] = sorted(complete)
         return list(pictures.values())
@@ -204,6 +214,7 @@ def _without(names: Sequence[str], *left_out: str) -> tuple[str, ...]:
 # What a picture of a source shows, it has masks of, if it is one of these. Those outside the
 # source's own list are what its pictures never show: no zebra walks through a fashion blog.
 KNOWN = {
+    'coco': (*_VOC, *ANIMALS, *_COCO),
     'voc': (*_VOC, *_without(ANIMALS, *_VOC)),
     'ccp': ('person', *_without(ANIMALS, 'dog', 'bird'), *_MACHINES),
     'cats': (*_without(ANIMALS, 'dog', 'bird'), *_MACHINES, 'motorcycle'),

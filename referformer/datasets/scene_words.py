@@ -32,8 +32,8 @@ NOUNS = {
     'teddy bear': ('teddy bear', 'stuffed toy'),
     'hair drier': ('hair dryer',),
     'sports ball': ('ball',),
-    'bag': ('bag', 'handbag or bag', 'purse or bag'),
-    'handbag': ('handbag', 'bag'),
+    'bag': ('bag',),
+    'handbag': ('handbag', 'purse'),
     'backpack': ('backpack', 'rucksack'),
     'pants': ('pants', 'trousers'),
     't-shirt': ('t-shirt', 'tee'),
@@ -132,12 +132,8 @@ def nouns(category: str) -> tuple[str, ...]:
 
 
 def is_plural(phrase: str) -> bool:
-    """Whether the noun that a phrase begins or ends with has no singular, as "pants"."""
-    return any(
-        phrase.split(' ')[i] in _PLURALS and _PLURALS[phrase.split(' ')[i]] == phrase.split(' ')[i]
-        and phrase.split(' ')[i].endswith('s')
-        for i in (0, -1)
-    )
+    """Whether a word of a phrase has no singular, as "pants": it takes no article "a"."""
+    return any(word.endswith('s') and _PLURALS.get(word) == word for word in phrase.split())
 
 
 def plural(noun: str) -> str:

@@ -3,6 +3,7 @@ from .instances import LoadInstances, Stretch, WriteSentence
 from .loading import LoadFrames, LoadMasks
 from .loading_annotations import LoadH5Masks, LoadMatMasks, LoadVideoFrames
 from .loading_coco import LoadCocoMask
+from .moving_clip import MovingClip
 from .packing import PackClip
 from .photometric import PhotometricDistort
 from .pseudo_clip import PseudoClip
@@ -19,6 +20,7 @@ __all__ = [
     'LoadMatMasks',
     'LoadRLEMasks',
     'LoadVideoFrames',
+    'MovingClip',
     'PackClip',
     'PhotometricDistort',
     'PseudoClip',
