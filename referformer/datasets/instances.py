@@ -197,9 +197,7 @@ class InstanceSentences(TolerantDataset):
             if picture is not None:
                 picture['segmentations'].append(annotation['segmentation'])
                 picture['categories'].append(names[annotation['category_id']])
-                picture['groups'].append(
-                    bool(annotation.get('group') or annotation.get('iscrowd'))
-                )
+                picture['groups'].append(bool(annotation.get('group') or annotation.get('iscrowd')))
         for picture in pictures.values():
             known = self.known.get(picture['source'], [] if picture['source'] else names.values())
             complete = {*known, *picture['categories']} - {*picture.pop('incomplete')}

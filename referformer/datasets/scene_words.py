@@ -107,7 +107,7 @@ _PLURALS = {
 
 
 def _enumerations(words: tuple[str, ...], name: str) -> tuple[str, ...]:
-    """"swan, duck or other bird": neighbours in the list, each in several places."""
+    """ "swan, duck or other bird": neighbours in the list, each in several places."""
     n = len(words)
     return tuple(
         f'{words[i]}, {words[(i + step) % n]} or other {name}'

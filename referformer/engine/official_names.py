@@ -61,7 +61,9 @@ _SWIN = [
     ('layers.{i}.blocks.{j}.{r}', 'stages.{i}.{j}.{r}'),
 ]
 # Blocks are counted through there, within their stage here.
-_LITE_BLOCKS = [(stage, j) for stage, count in enumerate((1, 2, 2, 3, 3, 4, 1)) for j in range(count)]
+_LITE_BLOCKS = [
+    (stage, j) for stage, count in enumerate((1, 2, 2, 3, 3, 4, 1)) for j in range(count)
+]
 _EFFICIENTNET_LITE = [
     ('_conv_stem.{r}', 'stem.conv.{r}'),
     ('_bn0.{r}', 'stem.norm.{r}'),

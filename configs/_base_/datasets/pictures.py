@@ -1,23 +1,24 @@
 # Pictures with masks in COCO's format, sentences made while training; real video for validation.
 data_root = 'data/pictures'
 
-load_pipeline = [
+distort = dict(  # after the sentence, which may name a colour
+    type='PhotometricDistort',
+    per_clip=True,
+    clip=True,
+    permute_channels=False,
+    hue=0,
+    saturation=(0.7, 1.3),
+    contrast=(0.7, 1.3),
+)
+train_pipeline = [
     dict(type='LoadInstances'),
     dict(type='RandomCrop', min_size=180, max_size=640),
     dict(type='Stretch', height=160, width=160),
     dict(type='RandomFlip', prob=0.5),
-    dict(type='WriteSentence', absent=0.15),  # of what is left: before colours change
-    dict(
-        type='PhotometricDistort',
-        per_clip=True,
-        clip=True,
-        permute_channels=False,
-        hue=0,
-        saturation=(0.7, 1.3),
-        contrast=(0.7, 1.3),
-    ),
+    dict(type='WriteSentence', absent=0.15),  # of what is left
+    distort,
+    dict(type='PackClip'),
 ]
-train_pipeline = [*load_pipeline, dict(type='PackClip')]
 test_pipeline = [
     dict(type='LoadInstances'),
     dict(type='WriteSentence'),
@@ -47,6 +48,6 @@ val_dataloader = dict(
         type='InstanceSentences', data_root=data_root, split='val', pipeline=test_pipeline
     ),
 )
-val_evaluator = dict(type='VOSMetric')
+val_evaluator = [dict(type='VOSMetric'), dict(type='FoundMetric')]
 test_dataloader = val_dataloader
 test_evaluator = val_evaluator

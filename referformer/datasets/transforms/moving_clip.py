@@ -39,7 +39,7 @@ class MovingClip:
         num_frames: int = 5,
         zoom: float = 1.3,
         shift: float = 0.12,
-        far: float = 0.7,
+        far: float = 0.9,
         far_prob: float = 0.15,
         rotation: float = 8,
         brightness: float = 15,
