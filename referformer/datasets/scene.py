@@ -1,4 +1,4 @@
-"""What a picture with masks shows, as far as sentences need it: things, their places and colours."""
+"""What a picture with masks shows: things, their places and colours, as sentences need them."""
 
 from collections.abc import Collection, Sequence
 from typing import NamedTuple

@@ -76,7 +76,7 @@ def test_more_than_one_frame_is_an_error():
     clip['imgs'] = np.repeat(clip['imgs'], 2, 0)
     with pytest.raises(ValueError, match='made of one picture, not of 2 frames'):
         MovingClip()(clip)
-    with pytest.raises(ValueError, match='at least 1, but are 0 and 1.3'):
+    with pytest.raises(ValueError, match=r'at least 1, but are 0 and 1\.3'):
         MovingClip(num_frames=0)
 
 

@@ -77,7 +77,7 @@ def straightforward(state, x, classify=False):
 
     x = F.relu6(norm(conv(x, '_conv_stem', 2), '_bn0'))
     maps = []
-    for i, (_, stride, channels) in enumerate(BLOCKS):
+    for i, (_, stride, _) in enumerate(BLOCKS):
         y = x
         if i:
             y = F.relu6(norm(conv(y, f'_blocks.{i}._expand_conv'), f'_blocks.{i}._bn0'))

@@ -77,7 +77,7 @@ class Stretch:
 class WriteSentence:
     """Draw a sentence about the things of a picture, and keep the masks it means: their union.
 
-    The sentence is about what is there now: crops and flips come before, what changes colours after.
+    The sentence is about what is there now: crops and flips come before, changed colours after.
     An item that has its ``sentence`` already (testing) gets that. Sets ``text``, ``kind``,
     ``masks (1, 1, H, W)``, ``boxes``, ``valid``; ``control_masks`` where the sentence tells things
     of one category apart. A picture about which nothing can be said is dropped.
