@@ -20,4 +20,4 @@ test_dataloader = dict(
         ],
     ),
 )
-test_evaluator = dict(type='RefDAVISMetric')
+test_evaluator = dict(_delete_=True, type='RefDAVISMetric')

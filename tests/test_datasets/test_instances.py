@@ -5,71 +5,16 @@ import json
 import cv2
 import numpy as np
 import pytest
+from fixtures_instances import SIZE, mask, write_pictures
 from mmengine.registry import init_default_scope
-from pycocotools import mask as coco_mask
 
 from referformer.datasets import InstanceSentences
 from referformer.registry import DATASETS
 
-DOG, CAT, ZEBRA = 18, 17, 24
-NAMES = {CAT: 'cat', DOG: 'dog', ZEBRA: 'zebra'}
-SIZE = (60, 80)
-
-
-def mask(left: int, top: int, side: int = 20) -> np.ndarray:
-    found = np.zeros(SIZE, bool)
-    found[top : top + side, left : left + side] = True
-    return found
-
-
-PICTURES = {  # name: [(category, mask)], ids of incomplete categories
-    'one': ([(DOG, mask(30, 20))], []),
-    'two': ([(DOG, mask(5, 20)), (DOG, mask(50, 20))], []),
-    'both': ([(DOG, mask(5, 20)), (CAT, mask(50, 20))], [CAT]),
-}
-
-
-def encode(found: np.ndarray) -> dict:
-    code = coco_mask.encode(np.asfortranarray(found.astype(np.uint8)))
-    return {'size': list(SIZE), 'counts': code['counts'].decode()}
-
 
 @pytest.fixture
 def folder(tmp_path):
-    (tmp_path / 'images').mkdir()
-    images, annotations = [], []
-    for number, (name, (things, incomplete)) in enumerate(PICTURES.items()):
-        picture = np.full((*SIZE, 3), 90, np.uint8)
-        for category, found in things:
-            picture[found] = (0, 0, 230) if category == DOG else (230, 230, 230)  # BGR
-            annotations.append(
-                {
-                    'id': len(annotations),
-                    'image_id': number,
-                    'category_id': category,
-                    'segmentation': encode(found),
-                    'group': False,
-                    'iscrowd': 0,
-                }
-            )
-        cv2.imwrite(str(tmp_path / 'images' / f'{name}.png'), picture)
-        images.append(
-            {
-                'id': number,
-                'file_name': f'{name}.png',
-                'height': SIZE[0],
-                'width': SIZE[1],
-                'incomplete': incomplete,
-            }
-        )
-    content = {
-        'images': images,
-        'annotations': annotations,
-        'categories': [{'id': i, 'name': name} for i, name in NAMES.items()],
-    }
-    for split in ('train', 'val'):
-        (tmp_path / f'instances_{split}.json').write_text(json.dumps(content))
-    return tmp_path
+    return write_pictures(tmp_path / 'pictures')
 
 
 def make(folder, split='train', absent=0.0, transforms=(), **options) -> InstanceSentences:

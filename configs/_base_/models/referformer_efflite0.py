@@ -9,7 +9,7 @@ model = dict(
     backbone=dict(
         type='EfficientNetLite',
         frozen_stages=4,
-        init_cfg=dict(type='Pretrained', checkpoint='checkpoints/efficientnet-lite0.safetensors'),
+        init_cfg=dict(type='Pretrained', checkpoint='checkpoints/efficientnet-lite0.pth'),
     ),
     text_encoder=dict(
         model=dict(
