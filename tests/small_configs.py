@@ -16,7 +16,7 @@ from referformer.registry import MODELS
 
 _LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 # Arguments of transforms that are in pixels.
-_PIXELS = ('scales', 'max_size', 'min_size', 'shorter', 'height', 'width')
+_PIXELS = ('scales', 'max_size', 'min_size', 'shorter')
 _LEAST_PIXELS = 32
 
 

@@ -18,6 +18,7 @@ from referformer.registry import MODELS, build
 from .vision_language import FeedForward
 
 _EPS = 1e-5
+_WIDEST = 0.95  # side of a first box
 
 
 class DecoderOutput(NamedTuple):
@@ -137,7 +138,8 @@ class FirstLook(nn.Module):
 
         Returns:
             The queries with what they read, (BT, Q, C), and boxes cxcywh in [0, 1], (BT, Q, 4). An
-            even look at a rectangle gives that rectangle: its sides are sqrt(12) deviations.
+            even look at a rectangle gives that rectangle: its sides are sqrt(12) deviations, but no
+            more than 0.95: near 1 the inverse sigmoid is too steep to learn from.
         """
         scores = self.query(x) @ self.key(memory).mT * x.shape[-1] ** -0.5
         if padding_mask is not None:
@@ -145,7 +147,7 @@ class FirstLook(nn.Module):
         weights = scores.softmax(-1)  # (BT, Q, S)
         centre = weights @ places
         variance = (weights @ places.square() - centre.square()).clamp(min=1e-4)
-        box = torch.cat((centre, (12 * variance).sqrt().clamp(max=1 - _EPS)), -1)
+        box = torch.cat((centre, (12 * variance).sqrt().clamp(max=_WIDEST)), -1)
         return self.norm(x + weights @ self.value(memory)), box
 
 

@@ -89,7 +89,8 @@ class EfficientNetLite(BaseModule):
     def __init__(
         self, frozen_norms: bool = True, frozen_stages: int = 0, init_cfg: dict | None = None
     ) -> None:
-        super().__init__(init_cfg)
+        # Where nothing else is said. Of a filter of its own channel 'fan_out' would count all.
+        super().__init__(init_cfg or {'type': 'Kaiming', 'layer': 'Conv2d', 'mode': 'fan_in'})
         if not 0 <= frozen_stages <= len(_STAGES):
             raise ValueError(f'frozen_stages must be 0 to {len(_STAGES)}, not {frozen_stages}')
         self.stem = ConvNorm(3, _STEM_CHANNELS, 3, 2)
