@@ -97,6 +97,16 @@ class InstanceSentences(TolerantDataset):
             **kwargs,
         )
 
+    def full_init(self) -> None:
+        """Load; in testing, note in the metainfo what a metric has to score."""
+        if self._fully_initialized:
+            return
+        super().full_init()
+        if self.test_mode:
+            names = [Path(picture['file']).stem for picture in self.pictures]
+            items = (super(InstanceSentences, self).get_data_info(i) for i in range(len(self)))
+            self._metainfo['expected'] = [(names[i['picture']], i['exp_id']) for i in items]
+
     def load_data_list(self) -> list[dict]:
         """Read and check the file."""
         require(self.data_prefix['img'], 'the pictures')

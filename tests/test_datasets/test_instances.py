@@ -75,6 +75,8 @@ def test_the_sentences_of_the_validation_are_always_the_same(folder):
     first, second = (make(folder, 'val') for _ in range(2))
     items = [(x['data_samples'].text, x['data_samples'].exp_id) for x in first]
     assert items == [(x['data_samples'].text, x['data_samples'].exp_id) for x in second]
+    expected = [(x['data_samples'].video_id, x['data_samples'].exp_id) for x in first]
+    assert first.metainfo['expected'] == expected
     places = [x['data_samples'] for x in first if x['data_samples'].kind == 'place']
     assert places
     for sample in places:  # the other dog is the control

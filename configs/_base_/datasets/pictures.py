@@ -40,10 +40,11 @@ train_dataloader = dict(
     ),
 )
 val_dataloader = dict(
-    batch_size=1,
+    batch_size=8,  # sentences about one picture
     num_workers=1,
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=False),
+    batch_sampler=dict(type='VideoBatchSampler'),
     dataset=dict(
         type='InstanceSentences', data_root=data_root, split='val', pipeline=test_pipeline
     ),
