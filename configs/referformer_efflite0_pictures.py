@@ -6,7 +6,7 @@ _base_ = [
     './_base_/schedules/micro.py',
 ]
 
-train_cfg = dict(max_iters=1500, val_interval=1500)
+train_cfg = dict(max_iters=480, val_interval=480)
 optim_wrapper = dict(
     type='BFloat16OptimWrapper',
     optimizer=dict(lr=2e-3),
@@ -14,6 +14,6 @@ optim_wrapper = dict(
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=80),
-    dict(type='CosineAnnealingLR', by_epoch=False, begin=80, end=1700, eta_min=1e-4),
+    dict(type='MultiStepLR', by_epoch=False, milestones=[250], gamma=0.5),
 ]
-default_hooks = dict(checkpoint=dict(interval=250))
+default_hooks = dict(checkpoint=dict(interval=20))

@@ -4,7 +4,8 @@ What cannot be decided (a category with objects that have no mask, two things al
 the left) is not said.
 """
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -223,3 +224,13 @@ def _article(phrase: str, rng: np.random.RandomState) -> str:
 
 def _pick(options: Sequence, rng: np.random.RandomState):
     return options[rng.randint(len(options))]
+
+
+def vocabulary(categories: Iterable[str]) -> list[str]:
+    """All words of sentences about these categories, sorted: what a model's card lists."""
+    forms = [form for forms in (*_PLACES.values(), _MANY) for form in forms]
+    names = [noun for category in categories for noun in nouns(category)]
+    names += [noun for group in HYPERNYMS for noun in group]
+    texts = [*forms, *names, *map(plural, names), *_ORDINALS, *_NUMBERS.values(), *COLOURS]
+    texts.append('a an the from both')
+    return sorted({word for text in texts for word in re.findall(r"[a-z']+", text)})

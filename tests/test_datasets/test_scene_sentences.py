@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 
 from referformer.datasets.scene import COLOURS, Scene, Thing, colour_map, describe
-from referformer.datasets.scene_sentences import absent_sentence, draw_sentence, true_sentences
+from referformer.datasets.scene_sentences import (
+    absent_sentence,
+    draw_sentence,
+    true_sentences,
+    vocabulary,
+)
 from referformer.datasets.scene_words import HYPERNYMS, NOUNS, nouns, plural
 from referformer.datasets.transforms.geometry import swap_sides
 
@@ -182,3 +187,13 @@ def test_plurals():
     assert plural('person') == 'people' and plural('bus') == 'buses'
     assert plural('puppy or dog') == 'puppies or dogs'
     assert plural('man, woman or other person') == 'men, women or other people'
+
+
+def test_the_vocabulary_has_every_word_that_is_said():
+    known = set(vocabulary([*CATEGORIES, 'zebra']))
+    rng = np.random.RandomState(3)
+    for _ in range(300):
+        scene = random_scene(rng)
+        for sentence in [*true_sentences(scene, rng), absent_sentence(scene, rng)]:
+            if sentence:
+                assert set(re.findall(r"[a-z']+", sentence.text)) <= known, sentence.text

@@ -15,7 +15,7 @@ train_pipeline = [
     dict(type='RandomCrop', min_size=180, max_size=640),
     dict(type='Stretch', height=160, width=160),
     dict(type='RandomFlip', prob=0.5),
-    dict(type='WriteSentence', absent=0.15),  # of what is left
+    dict(type='WriteSentence', absent=0.2),  # of what is left
     distort,
     dict(type='PackClip'),
 ]
