@@ -233,4 +233,4 @@ def vocabulary(categories: Iterable[str]) -> list[str]:
     names += [noun for group in HYPERNYMS for noun in group]
     texts = [*forms, *names, *map(plural, names), *_ORDINALS, *_NUMBERS.values(), *COLOURS]
     texts.append('a an the from both')
-    return sorted({word for text in texts for word in re.findall(r"[a-z']+", text)})
+    return sorted({word for text in texts for word in re.findall(r"[a-z]+(?:['-][a-z]+)*", text)})
