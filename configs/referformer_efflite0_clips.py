@@ -2,7 +2,7 @@
 _base_ = './referformer_efflite0_pictures.py'
 
 # Mask losses are divided by the number of frames, box losses are not: 2 frames, twice the weight.
-model = dict(criterion=dict(loss_mask=dict(weight=4.0), loss_dice=dict(weight=10.0)))
+model = dict(criterion=dict(mask_stride=1, loss_mask=dict(weight=4.0), loss_dice=dict(weight=10.0)))
 train_dataloader = dict(
     batch_size=6,
     dataset=dict(

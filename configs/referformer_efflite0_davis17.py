@@ -1,7 +1,7 @@
 # To test on Ref-DAVIS17, which it is not trained on.
 _base_ = './referformer_efflite0_clips.py'
 
-model = dict(test_cfg=dict(window=8, keep_logits=True))
+model = dict(test_cfg=dict(keep_logits=True))
 test_dataloader = dict(
     batch_size=4,  # sentences about one video: the four of an object
     sampler=dict(_delete_=True, type='VideoSampler'),

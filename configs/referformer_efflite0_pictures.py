@@ -6,6 +6,7 @@ _base_ = [
     './_base_/schedules/micro.py',
 ]
 
+model = dict(criterion=dict(mask_stride=4))  # enlarged predictions cost time
 train_cfg = dict(max_iters=480, val_interval=480)
 optim_wrapper = dict(
     type='BFloat16OptimWrapper',
