@@ -6,20 +6,21 @@ model = dict(criterion=dict(mask_stride=1, loss_mask=dict(weight=4.0), loss_dice
 train_dataloader = dict(
     batch_size=6,
     dataset=dict(
+        join=0.4,
         pipeline=[
             dict(type='LoadInstances'),
             dict(type='RandomCrop', min_size=180, max_size=640),
             dict(type='Stretch', height=192, width=192),
             dict(type='RandomFlip', prob=0.5),
-            dict(type='WriteSentence', absent=0.2),
+            dict(type='WriteSentence', absent=0.12),
             {{_base_.distort}},
             dict(type='MovingClip', num_frames=2),
             dict(type='PackClip'),
-        ]
+        ],
     ),
 )
 train_cfg = dict(max_iters=170, val_interval=170)
-optim_wrapper = dict(optimizer=dict(lr=1.5e-3))
+optim_wrapper = dict(optimizer=dict(lr=1e-3))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=10),
     dict(type='CosineAnnealingLR', by_epoch=False, begin=10, end=170, eta_min=1e-5),

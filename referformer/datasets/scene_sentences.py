@@ -38,6 +38,18 @@ _MANY = ('all {}', 'the {}', '{}', 'every {}')  # the last one of a single noun
 _OPPOSITE = {'left': 'right', 'right': 'left', 'top': 'bottom', 'bottom': 'top'}
 
 
+# How often kinds are drawn where they are possible: few pictures have two things of a category.
+_WEIGHTS = {
+    'unique': 2.0,
+    'place': 3.0,
+    'size': 2.0,
+    'colour': 2.0,
+    'ordinal': 1.5,
+    'all': 0.5,
+    'count': 0.5,
+}
+
+
 class Sentence(NamedTuple):
     """A sentence and what it means."""
 
@@ -50,7 +62,7 @@ class Sentence(NamedTuple):
 def draw_sentence(
     scene: Scene, absent: float, rng: np.random.RandomState, kinds: Sequence[str] | None = None
 ) -> Sentence | None:
-    """One sentence about a scene, all kinds that are possible being as likely; or None.
+    """One sentence about a scene, of a kind drawn by its weight; None where nothing can be said.
 
     Args:
         scene: The picture.
@@ -66,9 +78,8 @@ def draw_sentence(
             found.setdefault(sentence.kind, []).append(sentence)
     if not found:
         return None
-    # As many things are alone in their category as not: both must be learned.
     names = sorted(found)
-    weights = np.array([3.0 if name == 'unique' else 1.0 for name in names])
+    weights = np.array([_WEIGHTS[name] for name in names])
     sentences = found[names[rng.choice(len(names), p=weights / weights.sum())]]
     return sentences[rng.randint(len(sentences))]
 
@@ -97,8 +108,7 @@ def absent_sentence(scene: Scene, rng: np.random.RandomState) -> Sentence | None
         return None
     category = missing[rng.randint(len(missing))]
     noun = _pick(nouns(category), rng)
-    if rng.rand() < 0.5:
-        # No alternative: the words that tell two apart do not make a thing appear.
+    if rng.rand() < 0.25:  # seldom, or these words would mean that nothing is there
         forms = [form for place in ('left', 'right', 'large', 'small') for form in _PLACES[place]]
         return Sentence(_article(_pick(forms, rng).format(noun), rng), (), 'absent')
     return Sentence(_single(noun, rng), (), 'absent')

@@ -196,4 +196,6 @@ def test_the_vocabulary_has_every_word_that_is_said():
         scene = random_scene(rng)
         for sentence in [*true_sentences(scene, rng), absent_sentence(scene, rng)]:
             if sentence:
-                assert set(re.findall(r"[a-z]+(?:['-][a-z]+)*", sentence.text)) <= known, sentence.text
+                assert set(re.findall(r"[a-z]+(?:['-][a-z]+)*", sentence.text)) <= known, (
+                    sentence.text
+                )
