@@ -15,7 +15,7 @@ train_pipeline = [
     dict(type='RandomCrop', min_size=180, max_size=640),
     dict(type='Stretch', height=160, width=160),
     dict(type='RandomFlip', prob=0.5),
-    dict(type='WriteSentence', absent=0.2),  # of what is left
+    dict(type='WriteSentence', absent=0.12),  # of what is left
     distort,
     dict(type='PackClip'),
 ]
@@ -35,7 +35,7 @@ train_dataloader = dict(
         data_root=data_root,
         split='train',
         sources=dict(voc=3, coco=3, ccp=1, cats=1, wild4=1, animal63=1),
-        join=0.3,
+        join=0.4,
         pipeline=train_pipeline,
     ),
 )
