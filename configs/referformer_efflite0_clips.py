@@ -19,11 +19,11 @@ train_dataloader = dict(
         ],
     ),
 )
-train_cfg = dict(max_iters=170, val_interval=170)
+train_cfg = dict(max_iters=150, val_interval=150)
 optim_wrapper = dict(optimizer=dict(lr=1e-3))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=10),
-    dict(type='CosineAnnealingLR', by_epoch=False, begin=10, end=170, eta_min=1e-5),
+    dict(type='CosineAnnealingLR', by_epoch=False, begin=10, end=150, eta_min=1e-5),
 ]
-default_hooks = dict(checkpoint=dict(interval=34))
+default_hooks = dict(checkpoint=dict(interval=30))
 load_from = 'work_dirs/referformer_efflite0_pictures/iter_500.pth'
