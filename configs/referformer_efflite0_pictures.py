@@ -7,7 +7,7 @@ _base_ = [
 ]
 
 model = dict(criterion=dict(mask_stride=4))  # enlarged predictions cost time
-train_cfg = dict(max_iters=480, val_interval=480)
+train_cfg = dict(max_iters=590, val_interval=590)
 optim_wrapper = dict(
     type='BFloat16OptimWrapper',
     optimizer=dict(lr=2e-3),
