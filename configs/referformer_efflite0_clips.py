@@ -24,4 +24,4 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=10),
     dict(type='CosineAnnealingLR', by_epoch=False, begin=10, end=220, eta_min=1e-5),
 ]
-load_from = 'work_dirs/referformer_efflite0_pictures/iter_590.pth'
+load_from = 'work_dirs/referformer_efflite0_pictures/iter_610.pth'

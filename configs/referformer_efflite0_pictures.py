@@ -7,7 +7,7 @@ _base_ = [
 ]
 
 model = dict(criterion=dict(mask_stride=4))  # enlarged predictions cost time
-train_cfg = dict(max_iters=590, val_interval=590)
+train_cfg = dict(max_iters=610, val_interval=610)
 optim_wrapper = dict(
     type='BFloat16OptimWrapper',
     optimizer=dict(lr=2e-3),
@@ -17,4 +17,4 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=80),
     dict(type='MultiStepLR', by_epoch=False, milestones=[250], gamma=0.5),
 ]
-default_hooks = dict(checkpoint=dict(interval=20))
+default_hooks = dict(checkpoint=dict(interval=100))
