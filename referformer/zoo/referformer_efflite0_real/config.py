@@ -8,7 +8,7 @@ default_hooks = dict(
     checkpoint_keys=dict(type='MatchingCheckpointHook'),
     epoch_seed=dict(type='EpochSeedHook'),
     invalid_loss=dict(interval=50, type='InvalidLossHook'),
-    logger=dict(interval=20, log_metric_by_epoch=False, type='LoggerHook'),
+    logger=dict(interval=10, log_metric_by_epoch=False, type='LoggerHook'),
     param_scheduler=dict(type='ParamSchedulerHook'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     timer=dict(type='IterTimerHook'),
@@ -39,9 +39,10 @@ model = dict(
     criterion=dict(
         loss_bbox=dict(type='BoxL1Loss', weight=5.0),
         loss_cls=dict(type='FocalLoss', weight=2.0),
-        loss_dice=dict(type='DiceLoss', weight=5.0),
+        loss_dice=dict(type='DiceLoss', weight=10.0),
         loss_giou=dict(type='BoxGIoULoss', weight=2.0),
-        loss_mask=dict(type='FocalLoss', weight=2.0),
+        loss_mask=dict(type='FocalLoss', weight=4.0),
+        mask_stride=1,
         matcher=dict(
             class_weight=2.0,
             dice_weight=5.0,
@@ -87,7 +88,7 @@ model = dict(
         ),
         type='CrossModalFPN'),
     projection=dict(num_groups=8, type='VisualProjection'),
-    test_cfg=dict(keep='best', resize='logits', threshold=0.5),
+    test_cfg=dict(keep='best', resize='logits', threshold=0.5, window=8),
     text_encoder=dict(
         dropout=0.0,
         frozen=False,
@@ -122,11 +123,17 @@ model = dict(
     type='ReferFormer')
 optim_wrapper = dict(
     clip_grad=dict(max_norm=1.0, norm_type=2),
-    optimizer=dict(lr=0.001, type='MuonAdamW', weight_decay=0.0005),
+    optimizer=dict(lr=0.0007, type='MuonAdamW', weight_decay=0.0005),
     paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=0.1))),
     type='BFloat16OptimWrapper')
 param_scheduler = [
     dict(begin=0, by_epoch=False, end=10, start_factor=0.1, type='LinearLR'),
+    dict(
+        begin=10,
+        by_epoch=False,
+        end=220,
+        eta_min=1e-05,
+        type='CosineAnnealingLR'),
 ]
 randomness = dict(seed=42)
 test_cfg = dict(type='TestLoop')
@@ -156,18 +163,18 @@ test_pipeline = [
     dict(resize_masks=False, shorter=256, type='Resize'),
     dict(type='PackClip'),
 ]
-train_cfg = dict(max_iters=400, type='IterBasedTrainLoop', val_interval=100000)
+train_cfg = dict(max_iters=220, type='IterBasedTrainLoop', val_interval=100000)
 train_dataloader = dict(
-    batch_size=12,
+    batch_size=8,
     dataset=dict(
         data_root='data/pictures',
-        join=0.3,
+        join=0.4,
         pipeline=[
             dict(type='LoadInstances'),
             dict(max_size=640, min_size=180, type='RandomCrop'),
-            dict(height=160, type='Stretch', width=160),
+            dict(height=176, type='Stretch', width=176),
             dict(prob=0.5, type='RandomFlip'),
-            dict(absent=0.2, type='WriteSentence'),
+            dict(absent=0.12, type='WriteSentence'),
             dict(
                 clip=True,
                 contrast=(
@@ -182,6 +189,7 @@ train_dataloader = dict(
                     1.3,
                 ),
                 type='PhotometricDistort'),
+            dict(num_frames=2, type='MovingClip'),
             dict(type='PackClip'),
         ],
         sources=dict(animal63=1, cats=1, ccp=1, coco=3, voc=3, wild4=1),
@@ -195,7 +203,7 @@ train_pipeline = [
     dict(max_size=640, min_size=180, type='RandomCrop'),
     dict(height=160, type='Stretch', width=160),
     dict(prob=0.5, type='RandomFlip'),
-    dict(absent=0.2, type='WriteSentence'),
+    dict(absent=0.12, type='WriteSentence'),
     dict(
         clip=True,
         contrast=(
