@@ -67,7 +67,7 @@ def _shrink_model(model: ConfigDict, folder: Path) -> None:
     """Make a model small that stays one of its kind: types, switches and queries are kept."""
     if model.backbone.type == 'ResNet':
         model.backbone.base_channels = 8
-    else:
+    elif model.backbone.type != 'EfficientNetLite':  # that has one size
         model.backbone.update(embed_dim=8, depths=(1, 1, 2, 1), num_heads=(1, 1, 2, 2))
         model.backbone.window = (2, 3, 3) if model.backbone.type == 'VideoSwin' else 3
     if model.type == 'BackbonePretraining':

@@ -31,7 +31,7 @@ def test_folders_are_complete_and_small(name):
     assert name in zoo.shipped_models()
     folder = REPO / 'referformer' / 'zoo' / name
     assert {path.name for path in folder.iterdir()} == FILES
-    assert (folder / 'model.safetensors').stat().st_size < 10e6
+    assert sum(path.stat().st_size for path in folder.rglob('*') if path.is_file()) < 20e6
     assert 'tools/train.py' in (folder / 'README.md').read_text()
 
 

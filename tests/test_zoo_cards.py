@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from referformer.apis import init_model
+from referformer.datasets.instances import KNOWN
+from referformer.datasets.scene_sentences import vocabulary
 from referformer.datasets.synthetic import make_video
 from referformer.datasets.synthetic.sentences import VOCABULARY
 from referformer.zoo.cards import Card, edge_share, read_card
@@ -87,3 +89,11 @@ def test_a_broken_card_is_named(tmp_path, content):
     (tmp_path / 'card.yml').write_bytes(content.encode('latin-1'))
     with pytest.raises(ValueError, match=re.escape(f'{tmp_path}/card.yml is no card of a model')):
         read_card(tmp_path / 'model.safetensors')
+
+
+def test_the_card_of_the_model_for_real_video_has_the_words_of_its_sentences():
+    card = read_card(FOLDER.with_name('referformer_efflite0_real') / 'model.safetensors')
+    said = vocabulary({name for names in KNOWN.values() for name in names})
+    assert set(said) <= card.vocabulary
+    assert card.remarks(['the second cat from the left', 'a black swan']) == []
+    assert 'unknown: headspin' in card.remarks(['the headspin'])[0]

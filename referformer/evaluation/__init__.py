@@ -8,6 +8,7 @@ from .measures.region_boundary import (
     region_similarity,
     statistics,
 )
+from .metrics.found_metric import FoundMetric
 from .metrics.ref_davis_metric import RefDAVISMetric
 from .metrics.referring_metric import FrameScore, ReferringMetric
 from .metrics.submission import SubmissionMetric
@@ -16,6 +17,7 @@ from .metrics.vos_metric import ExpressionScore, VOSMetric
 __all__ = [
     'Boundary',
     'ExpressionScore',
+    'FoundMetric',
     'FrameScore',
     'RefDAVISMetric',
     'ReferringMetric',

@@ -203,7 +203,8 @@ def _clip_transforms(pipeline: Sequence[dict], shorter: int | None) -> list[Any]
     """What comes after loading, in the order of the pipeline."""
     init_default_scope('referformer')
     steps = [dict(step) for step in pipeline]
-    steps = [step for step in steps if not _kind(step).startswith(('Sample', 'Load'))]
+    # A sentence is given here, not made.
+    steps = [step for step in steps if not _kind(step).startswith(('Sample', 'Load', 'Write'))]
     check_sizes(shorter=shorter)
     if shorter is not None:
         kept = [step for step in steps if _kind(step) != 'Resize']

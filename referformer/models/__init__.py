@@ -1,7 +1,7 @@
 """The parts of ReferFormer, each in a file of its name."""
 
 from .backbone_pretraining import BackbonePretraining
-from .backbones import Swin, TransformersBackbone, VideoSwin
+from .backbones import EfficientNetLite, Swin, TransformersBackbone, VideoSwin
 from .criterion import ReferFormerCriterion
 from .cross_modal_fpn import CrossModalFPN
 from .data_preprocessor import ClipPreprocessor
@@ -24,6 +24,7 @@ __all__ = [
     'DeformableTransformer',
     'DiceLoss',
     'DynamicMaskHead',
+    'EfficientNetLite',
     'FocalLoss',
     'MSDeformAttn',
     'ReferFormer',

@@ -32,6 +32,8 @@ class ReferFormerCriterion(BaseModule):
         loss_dice: Dice loss over the clip.
         mask_stride: At which masks are compared: 4, as predicted, or 1 or 2 with predictions
             enlarged, which teaches the borders of objects of a few pixels at stride 4.
+        visible_boxes: Box losses of the frames in which the object is visible only. In the paper
+            those of all frames of the clip count, with a point in the corner for what is hidden.
     """
 
     def __init__(
@@ -43,11 +45,13 @@ class ReferFormerCriterion(BaseModule):
         loss_mask: dict | BaseModule,
         loss_dice: dict | BaseModule,
         mask_stride: int = 4,
+        visible_boxes: bool = False,
     ) -> None:
         super().__init__()
         if mask_stride not in (1, 2, 4):
             raise ValueError(f'mask_stride must be 1, 2 or 4, not {mask_stride}')
         self.mask_stride = mask_stride
+        self.visible_boxes = visible_boxes
         self.matcher = build(matcher)
         self.loss_cls = build(loss_cls)
         self.loss_bbox = build(loss_bbox)
@@ -106,7 +110,6 @@ class ReferFormerCriterion(BaseModule):
         positive = (queries[..., None] * classes).to(predictions.logits)
         loss_cls = self.loss_cls(predictions.logits, positive).flatten(1).sum(1)
 
-        shown = targets.valid.any(1)[:, None]  # (B, 1)
         boxes = predictions.boxes.gather(3, chosen[..., None, None].expand(-1, -1, -1, 1, 4))
         boxes = boxes[:, :, :, 0]
         layer, clip = torch.meshgrid(
@@ -116,10 +119,13 @@ class ReferFormerCriterion(BaseModule):
         )
         masks = predictions.masks[layer, clip, :, query].flatten(2)  # (D, B, T*h*w)
         truth = targets.masks.flatten(1).float()
+        counted = targets.valid if self.visible_boxes else targets.valid.any(1, keepdim=True)
+        loss_bbox = self.loss_bbox(boxes, targets.boxes) * counted
+        loss_giou = self.loss_giou(boxes, targets.boxes) * counted
         return {
             'loss_cls': loss_cls,
-            'loss_bbox': (self.loss_bbox(boxes, targets.boxes) * shown).flatten(1).sum(1),
-            'loss_giou': (self.loss_giou(boxes, targets.boxes) * shown).flatten(1).sum(1),
+            'loss_bbox': loss_bbox.flatten(1).sum(1),
+            'loss_giou': loss_giou.flatten(1).sum(1),
             'loss_mask': self.loss_mask(masks, truth.expand_as(masks)).mean(-1).sum(1),
             'loss_dice': self.loss_dice(masks, truth).sum(1),
         }

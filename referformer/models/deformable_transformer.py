@@ -19,6 +19,7 @@ from .frame_chunks import by_frames
 from .vision_language import FeedForward
 
 _EPS = 1e-5
+_WIDEST = 0.95  # side of a first box
 
 
 class DecoderOutput(NamedTuple):
@@ -115,6 +116,42 @@ class DecoderLayer(nn.Module):
         return self.norm_ffn(x + self.ffn(x))
 
 
+class FirstLook(nn.Module):
+    """Attention of the queries to every token; where it lies is their first box."""
+
+    def __init__(self, embed_dim: int) -> None:
+        super().__init__()
+        self.query = nn.Linear(embed_dim, embed_dim)
+        self.key = nn.Linear(embed_dim, embed_dim)
+        self.value = nn.Linear(embed_dim, embed_dim)
+        self.norm = nn.LayerNorm(embed_dim)
+
+    def forward(
+        self, x: Tensor, memory: Tensor, places: Tensor, padding_mask: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Look.
+
+        Args:
+            x: Queries, (BT, Q, C).
+            memory: Encoder tokens, (BT, S, C).
+            places: Centres of the tokens in [0, 1] of the unpadded frame, (1 or BT, S, 2).
+            padding_mask: True where a token is padding, (BT, S).
+
+        Returns:
+            The queries with what they read, (BT, Q, C), and boxes cxcywh in [0, 1], (BT, Q, 4). An
+            even look at a rectangle gives that rectangle: its sides are sqrt(12) deviations, but no
+            more than 0.95: near 1 the inverse sigmoid is too steep to learn from.
+        """
+        scores = self.query(x) @ self.key(memory).mT * x.shape[-1] ** -0.5
+        if padding_mask is not None:
+            scores = scores.masked_fill(padding_mask[:, None], -torch.inf)
+        weights = scores.softmax(-1)  # (BT, Q, S)
+        centre = weights @ places
+        variance = (weights @ places.square() - centre.square()).clamp(min=1e-4)
+        box = torch.cat((centre, (12 * variance).sqrt().clamp(max=_WIDEST)), -1)
+        return self.norm(x + weights @ self.value(memory)), box
+
+
 @MODELS.register_module()
 class DeformableTransformer(BaseModule):
     """Encoder over the fused levels; decoder in which the sentence itself is the query.
@@ -131,6 +168,9 @@ class DeformableTransformer(BaseModule):
         with_box_refine: Each layer's box becomes the next layer's reference; else all layers share
             one box head and the first reference points.
         attention: Config of the deformable attention.
+        look_first: The queries first attend to all of the memory, and start with what they read
+            and at the place, and with the extent, at which they looked; else with the sentence
+            alone, at a learned point, which deformable attention with few points seldom leaves.
         with_cp: Recompute encoder layers in the backward pass to save memory.
     """
 
@@ -146,6 +186,7 @@ class DeformableTransformer(BaseModule):
         dropout: float = 0.1,
         with_box_refine: bool = True,
         attention: dict | None = None,
+        look_first: bool = False,
         with_cp: bool = False,
         init_cfg: dict | None = None,
     ) -> None:
@@ -174,7 +215,8 @@ class DeformableTransformer(BaseModule):
             for _ in range(num_decoder_layers)
         )
         self.level_embed = nn.Parameter(torch.zeros(num_levels, embed_dim))
-        self.reference_points = nn.Linear(embed_dim, 2)
+        self.first_look = FirstLook(embed_dim) if look_first else None
+        self.reference_points = None if look_first else nn.Linear(embed_dim, 2)
         num_heads_box = num_decoder_layers if with_box_refine else 1
         self.box_heads = nn.ModuleList(
             MLP(embed_dim, embed_dim, 4, 3) for _ in range(num_heads_box)
@@ -187,12 +229,13 @@ class DeformableTransformer(BaseModule):
             if parameter.dim() > 1 and '.attn.' not in name and '.cross_attn.' not in name:
                 nn.init.xavier_uniform_(parameter)
         nn.init.normal_(self.level_embed)
-        xavier_init(self.reference_points, distribution='uniform')
+        if self.reference_points is not None:
+            xavier_init(self.reference_points, distribution='uniform')
         for i, head in enumerate(self.box_heads):
             last = head.layers[-1]
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
-            if i == 0:
+            if i == 0 and self.first_look is None:
                 nn.init.constant_(last.bias[2:], -2.0)
 
     def forward(
@@ -266,9 +309,13 @@ class DeformableTransformer(BaseModule):
     ) -> DecoderOutput:
         BT, Q = memory.shape[0], query_pos.shape[0]
         x = queries[:, None].expand(-1, Q, -1)
-        # From the queries alone: equal in all frames at the start.
-        reference = self.reference_points(query_pos).sigmoid().expand(BT, -1, -1)
-        hs, boxes, references = [], [], [reference]
+        if self.first_look is not None:
+            places = _pixel_references(shapes, ratios)[:, :, 0] / ratios[:, :1]
+            x, reference = self.first_look(x + query_pos, memory, places, mask)
+        else:
+            # From the queries alone: equal in all frames at the start.
+            reference = self.reference_points(query_pos).sigmoid().expand(BT, -1, -1)
+        hs, boxes, references = [], [], [reference[..., :2]]
         for i, layer in enumerate(self.decoder):
             scale = ratios.repeat(1, 1, reference.shape[-1] // 2)
             x = layer(x, query_pos, reference[:, :, None] * scale[:, None], memory, shapes, mask)

@@ -16,6 +16,7 @@ from stub_segmenter import CONFIG, colour_video
 from referformer.apis import ReferFormerInferencer, check_device, init_model
 from referformer.datasets.synthetic.tokenizer import train_tokenizer
 from referformer.inference import ClipInferencer, VideoPrediction, check_texts, segment_video
+from referformer.inference.clips import _clip_transforms
 from referformer.inference.writer import ResultWriter, check_output
 from referformer.registry import DATASETS
 from referformer.video_io import VideoReader, VideoWriter
@@ -285,3 +286,8 @@ def test_sentences_together_give_what_they_give_alone(micro):
         alone = ClipInferencer(model).predict(frames, [text])
         assert together.scores[i] == pytest.approx(alone.scores[0], abs=1e-5)
         assert (together.masks[i] == alone.masks[0]).mean() > 0.999
+
+
+def test_what_loads_or_writes_sentences_in_a_pipeline_is_left_out():
+    steps = [{'type': 'LoadInstances'}, {'type': 'WriteSentence'}, {'type': 'PackClip'}]
+    assert [type(step).__name__ for step in _clip_transforms(steps, 64)] == ['Resize', 'PackClip']

@@ -175,3 +175,38 @@ def test_an_input_that_maps_do_not_cover_evenly_is_refused():
 def test_a_stride_that_masks_cannot_have_is_refused():
     with pytest.raises(ValueError, match='mask_stride must be 1, 2 or 4, not 3'):
         MODELS.build({**criterion_cfg(), 'mask_stride': 3})
+
+
+def test_visible_boxes_alone_count_where_asked_for():
+    init_default_scope('referformer')
+    predictions, targets = random_case(K=1)
+    strict = MODELS.build({**criterion_cfg(), 'visible_boxes': True})
+    losses = strict(predictions, targets)
+    query = strict.matcher(predictions, targets)
+    total = 0.0
+    for b in range(B):
+        for t in range(T):
+            if targets.valid[b, t]:
+                box = predictions.boxes[-1, b, t, query[-1, b]]
+                total += (box - targets.boxes[b, t]).abs().sum()
+    torch.testing.assert_close(losses['loss_bbox'], 5 * total / targets.valid.sum())
+
+
+def test_what_is_not_there_asks_for_an_empty_mask_and_no_box():
+    init_default_scope('referformer')
+    predictions, targets = random_case(K=1)
+    nothing = targets._replace(
+        valid=torch.zeros_like(targets.valid),
+        masks=torch.zeros_like(targets.masks),
+        boxes=torch.zeros_like(targets.boxes),
+    )
+    criterion = MODELS.build({**criterion_cfg(), 'visible_boxes': True})
+    losses = criterion(predictions, nothing)
+    assert losses['loss_bbox'] == losses['loss_giou'] == 0
+    assert all(value.isfinite() for value in losses.values())
+    silent = predictions._replace(
+        logits=torch.full_like(predictions.logits, -9), masks=torch.full_like(predictions.masks, -9)
+    )
+    quiet = criterion(silent, nothing)
+    assert quiet['loss_cls'] < 1e-3 < losses['loss_cls']
+    assert quiet['loss_dice'] < losses['loss_dice'] and quiet['loss_mask'] < losses['loss_mask']

@@ -4,7 +4,11 @@ import pytest
 import torch
 from mmengine.registry import init_default_scope
 
-from referformer.models.deformable_transformer import DeformableTransformer, inverse_sigmoid
+from referformer.models.deformable_transformer import (
+    DeformableTransformer,
+    FirstLook,
+    inverse_sigmoid,
+)
 from referformer.models.position_encoding import sine_encoding_2d
 
 BT, Q, C, D = 3, 4, 16, 3
@@ -153,3 +157,42 @@ def test_inverse_sigmoid_is_finite_at_the_ends():
     x = torch.tensor([-1.0, 0, 0.25, 1, 2])
     assert torch.isfinite(inverse_sigmoid(x)).all()
     assert inverse_sigmoid(x)[2].sigmoid().item() == pytest.approx(0.25)
+
+
+def test_an_even_look_at_a_rectangle_is_its_box():
+    look = FirstLook(C)
+    places = torch.stack(
+        torch.meshgrid((torch.arange(60) + 0.5) / 60, (torch.arange(40) + 0.5) / 40, indexing='xy'),
+        -1,
+    ).flatten(0, 1)[None]
+    inside = ((places - torch.tensor([0.4, 0.6])).abs() < torch.tensor([0.15, 0.1])).all(-1)
+    x, memory = torch.randn(1, 2, C), torch.randn(1, 2400, C)
+    with torch.no_grad():
+        look.query.weight.zero_()  # no token is looked at more than another
+        look.query.bias.zero_()
+        read, box = look(x, memory, places, ~inside)
+    torch.testing.assert_close(
+        box, torch.tensor([0.4, 0.6, 0.3, 0.2]).expand(1, 2, 4), atol=5e-3, rtol=0
+    )
+    mean = look.value(memory[inside[:, :, None].expand_as(memory)].view(-1, C)).mean(0)
+    torch.testing.assert_close(read, look.norm(x + mean), atol=1e-5, rtol=1e-4)
+
+
+def test_after_a_first_look_boxes_start_where_it_lies_and_padding_changes_nothing():
+    model = make(look_first=True)
+    levels, positions, _, queries, query_pos = inputs()
+    _, plain = model(levels, positions, None, queries, query_pos)
+    assert plain.references.shape == (D + 1, BT, Q, 2) and plain.boxes.shape == (D, BT, Q, 4)
+    # Unlike a learned point the place depends on the frame.
+    assert plain.references[0].std(0).max() > 1e-3
+    padded = [torch.nn.functional.pad(x, (0, 4 >> i, 0, 8 >> i)) for i, x in enumerate(levels[:3])]
+    padded.append(torch.nn.functional.pad(levels[3], (0, 1, 0, 1)))
+    masks = [torch.ones(BT, *x.shape[-2:], dtype=torch.bool) for x in padded]
+    for mask, (h, w) in zip(masks, SHAPES):
+        mask[:, :h, :w] = False
+    wide = [
+        torch.nn.functional.pad(p, (0, x.shape[-1] - p.shape[-1], 0, x.shape[-2] - p.shape[-2]))
+        for p, x in zip(positions, padded)
+    ]
+    _, output = model(padded, wide, masks, queries, query_pos)
+    torch.testing.assert_close(output.references[0], plain.references[0], atol=1e-4, rtol=1e-3)

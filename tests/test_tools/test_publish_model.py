@@ -186,3 +186,16 @@ def test_encoders_by_name_need_no_name_once_published(work_dir, tmp_path):
     shutil.rmtree(named)
     published = init_model(out, device='cpu')
     torch.testing.assert_close(published.text_encoder(['the dog']), expected)
+
+
+def test_half_of_the_bytes_and_nearly_the_same_answers(work_dir, tmp_path, monkeypatch):
+    folder = tmp_path / 'zoo'
+    for name, options in (('whole', []), ('half', ['--half'])):
+        publish.main([str(work_dir), str(folder / name), *options])
+    sizes = [(folder / n / 'model.safetensors').stat().st_size for n in ('whole', 'half')]
+    assert sizes[1] < 0.55 * sizes[0]
+    monkeypatch.setattr(zoo, '_FOLDER', folder)
+    models = [init_model(name) for name in ('whole', 'half')]
+    assert all(p.dtype == torch.float32 for p in models[1].parameters())
+    (a,), (b,) = (model.test_step(tiny_batch()) for model in models)
+    torch.testing.assert_close(a.pred_instances.scores, b.pred_instances.scores, atol=5e-3, rtol=0)

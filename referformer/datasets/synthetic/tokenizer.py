@@ -1,8 +1,9 @@
-"""A small tokenizer of RoBERTa's type, trained on the sentences of a data set."""
+"""A small tokenizer of RoBERTa's type: trained on sentences, or of given merges."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 SPECIAL_TOKENS = ('<s>', '<pad>', '</s>', '<unk>', '<mask>')  # ids 0 to 4
 
@@ -18,14 +19,10 @@ def train_tokenizer(expressions: Iterable[str], out_dir: str | Path, vocab_size:
         out_dir: A folder, made if it does not exist.
         vocab_size: The most tokens, the 5 special ones and 256 bytes among them.
     """
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+    from tokenizers import models, pre_tokenizers
     from tokenizers.trainers import BpeTrainer
-    from transformers import PreTrainedTokenizerFast
 
-    tokenizer = Tokenizer(models.BPE(unk_token='<unk>'))
-    tokenizer.normalizer = normalizers.Lowercase()
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
-    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer = _new_tokenizer(models.BPE(unk_token='<unk>'))
     trainer = BpeTrainer(
         vocab_size=vocab_size,
         special_tokens=list(SPECIAL_TOKENS),
@@ -33,6 +30,38 @@ def train_tokenizer(expressions: Iterable[str], out_dir: str | Path, vocab_size:
         show_progress=False,
     )
     tokenizer.train_from_iterator(expressions, trainer)
+    _save(tokenizer, out_dir)
+
+
+def save_tokenizer(merges: Sequence[tuple[str, str]], out_dir: str | Path) -> None:
+    """Save the byte-level BPE of given merges, as :func:`train_tokenizer` does its own.
+
+    Args:
+        merges: Pairs of pieces in the order in which they are joined, bytes as GPT-2 writes them.
+        out_dir: A folder, made if it does not exist.
+    """
+    from tokenizers import models, pre_tokenizers
+
+    pieces = [*SPECIAL_TOKENS, *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    pieces += [''.join(pair) for pair in merges]
+    vocabulary = {piece: i for i, piece in enumerate(dict.fromkeys(pieces))}
+    _save(_new_tokenizer(models.BPE(vocabulary, list(merges), unk_token='<unk>')), out_dir)
+
+
+def _new_tokenizer(model: Any) -> Any:
+    from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers
+
+    tokenizer = Tokenizer(model)
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def _save(tokenizer: Any, out_dir: str | Path) -> None:
+    from tokenizers import processors
+    from transformers import PreTrainedTokenizerFast
+
     tokenizer.post_processor = processors.TemplateProcessing(
         single='<s> $A </s>',
         pair='<s> $A </s> </s> $B </s>',

@@ -1,7 +1,9 @@
 from .geometry import FilterVisible, RandomChoice, RandomCrop, RandomFlip, RandomResize, Resize
+from .instances import LoadInstances, Stretch, WriteSentence
 from .loading import LoadFrames, LoadMasks
 from .loading_annotations import LoadH5Masks, LoadMatMasks, LoadVideoFrames
 from .loading_coco import LoadCocoMask
+from .moving_clip import MovingClip
 from .packing import PackClip
 from .photometric import PhotometricDistort
 from .pseudo_clip import PseudoClip
@@ -13,10 +15,12 @@ __all__ = [
     'LoadCocoMask',
     'LoadFrames',
     'LoadH5Masks',
+    'LoadInstances',
     'LoadMasks',
     'LoadMatMasks',
     'LoadRLEMasks',
     'LoadVideoFrames',
+    'MovingClip',
     'PackClip',
     'PhotometricDistort',
     'PseudoClip',
@@ -26,4 +30,6 @@ __all__ = [
     'RandomResize',
     'Resize',
     'SampleFrames',
+    'Stretch',
+    'WriteSentence',
 ]
