@@ -194,7 +194,7 @@ def test_half_of_the_bytes_and_nearly_the_same_answers(work_dir, tmp_path, monke
         publish.main([str(work_dir), str(folder / name), *options])
     sizes = [(folder / n / 'model.safetensors').stat().st_size for n in ('whole', 'half')]
     assert sizes[1] < 0.55 * sizes[0]
-    monkeypatch.setattr(zoo, '_FOLDER', folder)
+    monkeypatch.setattr(zoo.names, '_FOLDER', folder)
     models = [init_model(name) for name in ('whole', 'half')]
     assert all(p.dtype == torch.float32 for p in models[1].parameters())
     (a,), (b,) = (model.test_step(tiny_batch()) for model in models)
