@@ -32,7 +32,7 @@ def test_folders_are_complete_and_small(name):
     folder = REPO / 'referformer' / 'zoo' / name
     assert {path.name for path in folder.iterdir()} == FILES
     assert sum(path.stat().st_size for path in folder.rglob('*') if path.is_file()) < 20e6
-    assert 'tools/train.py' in (folder / 'README.md').read_text()
+    assert 'tools/dist_train.sh' in (folder / 'README.md').read_text()
 
 
 def test_the_quickstarts_model_is_there():
