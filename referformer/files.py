@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import struct
 import tempfile
 from collections.abc import Iterator
@@ -18,6 +19,11 @@ except ImportError:
 
 _INSTALLED = Path(__file__).parent / '.mim'  # of a wheel; a checkout has none
 _IMAGE_HEADER = struct.Struct('>8x4x4sIIBBBBB')  # of a PNG file: signature, length, first chunk
+
+
+def is_address(source: str | Path) -> bool:
+    """Whether this is an address, such as https://..., and no path."""
+    return re.match(r'[A-Za-z][A-Za-z0-9+.-]+://', str(source)) is not None
 
 
 def check_folder(folder: str | Path) -> None:
@@ -48,7 +54,7 @@ def atomic_open(path: str | Path) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp's files are private
+        os.chmod(temporary, 0o666 & ~umask())  # mkstemp's files are private
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)
@@ -102,7 +108,8 @@ def decode_label_map(data: bytes) -> np.ndarray | None:
     return None if rows[:, 0].any() else rows[:, 1:].copy()
 
 
-def _umask() -> int:
+def umask() -> int:
+    """The permissions that new files of this process do not get."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

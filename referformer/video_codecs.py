@@ -5,7 +5,6 @@ Frames are RGB uint8 (H, W, 3).
 
 import math
 import os
-import re
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -14,6 +13,8 @@ from typing import Any
 import cv2
 import numpy as np
 from PIL import Image
+
+from .files import is_address
 
 try:
     import av
@@ -111,11 +112,6 @@ class CvVideo:
                 yield cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB), None
         finally:
             self._capture.release()
-
-
-def is_address(video: str) -> bool:
-    """Whether this is an address, such as https://..., and no file."""
-    return re.match(r'[a-z][a-z0-9+.-]+://', video) is not None
 
 
 def open_video(address: str) -> AvVideo | CvVideo:

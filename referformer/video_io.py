@@ -20,7 +20,8 @@ import numpy as np
 from mmengine.logging import print_log
 from PIL import Image, ImageOps
 
-from .video_codecs import WRITABLE_SUFFIXES, Encoder, is_address, open_video
+from .files import is_address
+from .video_codecs import WRITABLE_SUFFIXES, Encoder, open_video
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
 DEFAULT_FPS = 10.0

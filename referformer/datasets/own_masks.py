@@ -18,7 +18,7 @@ from xml.etree import ElementTree
 import numpy as np
 from PIL import Image
 
-from referformer.video_io import IMAGE_SUFFIXES
+from referformer.video_io import IMAGE_SUFFIXES, natural
 
 from .annotation_files import some_of
 from .transforms.loading_coco import draw_segmentation
@@ -152,11 +152,6 @@ def find_masks(place: Path, video: str) -> Masks:
     raise FileNotFoundError(
         f'no masks: {place} has neither a folder {video} nor {video}.json or {video}.xml'
     )
-
-
-def natural(name: str) -> list[tuple[int, str]]:
-    """Sorting key that puts 2 before 10."""
-    return [(int(p), '') if p.isdigit() else (-1, p) for p in re.split(r'(\d+)', name)]
 
 
 def _from_folder(folder: Path, video: str) -> Masks:

@@ -111,7 +111,7 @@ def absent_sentence(scene: Scene, rng: np.random.RandomState) -> Sentence | None
     if rng.rand() < 0.25:  # seldom, or these words would mean that nothing is there
         forms = [form for place in ('left', 'right', 'large', 'small') for form in _PLACES[place]]
         return Sentence(_article(_pick(forms, rng).format(noun), rng), (), 'absent')
-    return Sentence(_single(noun, rng), (), 'absent')
+    return Sentence(_article(noun, rng), (), 'absent')
 
 
 def _about_one(
@@ -119,7 +119,7 @@ def _about_one(
 ) -> Iterator[Sentence]:
     """A thing that is alone in its category, by name, and by name and what else is true of it."""
     noun = _pick(nouns(category), rng)
-    yield Sentence(_single(noun, rng), (index,), 'unique')
+    yield Sentence(_article(noun, rng), (index,), 'unique')
     thing = scene.things[index]
     extra = []
     if thing.colour and category not in UNCOLOURED:
@@ -214,20 +214,14 @@ def _about_hypernyms(scene: Scene, rng: np.random.RandomState) -> Iterator[Sente
             continue
         members = [i for i, thing in enumerate(scene.things) if thing.category in categories]
         if len(members) == 1 and not scene.things[members[0]].group:
-            yield Sentence(_single(_pick(noun_group, rng), rng), tuple(members), 'unique')
-
-
-def _single(noun: str, rng: np.random.RandomState) -> str:
-    return _article(noun, rng)
+            yield Sentence(_article(_pick(noun_group, rng), rng), tuple(members), 'unique')
 
 
 def _article(phrase: str, rng: np.random.RandomState) -> str:
     chance = rng.rand()
     if chance < 0.6:
         return f'the {phrase}'
-    if chance < 0.8:
-        return phrase
-    if is_plural(phrase):
+    if chance < 0.8 or is_plural(phrase):
         return phrase
     return f'{"an" if phrase[0] in "aeiou" else "a"} {phrase}'
 

@@ -21,7 +21,8 @@ from mmengine.registry import WEIGHT_INITIALIZERS
 from mmengine.runner import CheckpointLoader, load_state_dict
 from torch import Tensor, nn
 
-from ..zoo.download import fetch, is_address, set_aside
+from ..files import is_address
+from ..zoo.download import fetch, set_aside
 from .conversion import FRESH, convert_to_ours, recognise, weights_of
 
 _LISTED = 10  # keys of each kind that a message spells out

@@ -13,8 +13,7 @@ from urllib.parse import urlsplit
 import torch
 from mmengine.dist import all_gather_object, get_dist_info
 
-from ..files import check_folder, read_json
-from ..video_codecs import is_address
+from ..files import check_folder, is_address, read_json
 from ..video_io import natural
 from .clips import check_texts
 from .sources import is_image, is_pattern, match_files, open_source

@@ -7,7 +7,7 @@ from typing import Any
 
 import cv2
 
-from ..video_codecs import is_address
+from ..files import is_address
 from ..video_io import DEFAULT_FPS, IMAGE_SUFFIXES, FrameSource, VideoReader, natural
 
 

@@ -1,7 +1,6 @@
 """What inference leaves on disk: drawn videos, masks as PNGs, a contact sheet, scores, exports."""
 
 import json
-import os
 import re
 import shutil
 import tempfile
@@ -9,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..files import atomic_write, check_folder
+from ..files import atomic_write, check_folder, umask
 from ..video_io import DEFAULT_FPS, WRITABLE_SUFFIXES, FrameSource, output_suffix
 from ..visualization import write_image
 from .coco import NAME, to_coco
@@ -159,7 +158,7 @@ class ResultWriter:
 
     def _publish(self) -> None:
         """Let the finished folder take its name, in place of an older one."""
-        self._part.chmod(0o777 & ~_umask())
+        self._part.chmod(0o777 & ~umask())
         if self.out_dir.exists():
             old = self._part.with_name(f'{self._part.name}-old')
             self.out_dir.rename(old)
@@ -282,9 +281,3 @@ def _slug(text: str) -> str:
     """A short file name for a sentence."""
     words = re.sub(r'[^\w]+', '-', text.lower()).strip('-')
     return words[:40].rstrip('-') or 'sentence'
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current

@@ -51,6 +51,8 @@ def empty_absent(masks: Tensor, frame_scores: Tensor, presence_thr: float) -> Te
         frame_scores: (k, T).
         presence_thr: 0 changes nothing.
     """
+    if not presence_thr:
+        return masks
     return masks.masked_fill((frame_scores < presence_thr)[..., None, None], _ABSENT)
 
 

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit
 
-from ..files import atomic_write
+from ..files import atomic_write, is_address
 from .names import published_models, unknown_name
 
 _TIMEOUT = 30  # seconds without a byte
@@ -40,11 +40,6 @@ def cache_dir() -> Path:
     """The folder of all that is fetched."""
     home = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
     return Path(os.environ.get('REFERFORMER_CACHE') or Path(home, 'referformer')).expanduser()
-
-
-def is_address(source: str | Path) -> bool:
-    """Whether this is to be fetched, and no path."""
-    return '://' in str(source)
 
 
 def fetch(source: str | Path, place: Path | None = None, command: str | None = None) -> Path:
