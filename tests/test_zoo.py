@@ -1,6 +1,7 @@
 """The models that come with the package: complete, small, and able to do what is said of them."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -23,7 +24,9 @@ FILES = {
     'model.safetensors',
     'tokenizer',
 }
-NAMES = [path.parent.name for path in (REPO / 'referformer' / 'zoo').glob('*/README.md')]
+FOLDERS = [p for p in (REPO / 'referformer' / 'zoo').iterdir() if p.is_dir() and p.name[0] != '_']
+NAMES = [folder.name for folder in FOLDERS]
+LARGEST = {'referformer_vswin-micro_synthetic': 10e6, 'referformer_efflite0_real': 20e6}  # bytes
 
 
 @pytest.mark.parametrize('name', NAMES)
@@ -31,8 +34,15 @@ def test_folders_are_complete_and_small(name):
     assert name in zoo.shipped_models()
     folder = REPO / 'referformer' / 'zoo' / name
     assert {path.name for path in folder.iterdir()} == FILES
+    weights = (folder / 'model.safetensors').stat().st_size
+    assert weights < LARGEST[name]
     assert sum(path.stat().st_size for path in folder.rglob('*') if path.is_file()) < 20e6
-    assert 'tools/dist_train.sh' in (folder / 'README.md').read_text()
+    trained = re.findall(r'tools/(?:dist_)?train\.\w+ (configs/\S+\.py)', readme(folder))
+    assert len(trained) >= 2 and all((REPO / config).is_file() for config in trained)
+
+
+def readme(folder):
+    return (folder / 'README.md').read_text()
 
 
 def test_the_quickstarts_model_is_there():
