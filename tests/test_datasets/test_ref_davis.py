@@ -21,7 +21,8 @@ from referformer.engine import VideoSampler, samplers
 from referformer.registry import DATASETS
 
 WHOLE = (SampleFrames(mode='all'), LoadFrames(), LoadMasks(), PackClip())
-LEAVES = sorted(path.stem for path in (REPO / 'configs').glob('*_davis17.py'))
+SMALL = 'referformer_efflite0_davis17'  # tests only
+LEAVES = sorted({path.stem for path in (REPO / 'configs').glob('*_davis17.py')} - {SMALL})
 EXPRESSIONS = 'meta_expressions/valid/meta_expressions.json'
 
 
@@ -125,6 +126,17 @@ def test_leaf_configs_build_their_datasets(root, name, monkeypatch):
     item = DATASETS.build(config.test_dataloader.dataset)[0]
     assert item['inputs'].shape == (7, 3, 360, 585)
     assert item['data_samples'].gt_instances.masks.shape == (1, 7, 51, 83)
+
+
+def test_the_small_model_is_tested_in_clips_of_8_at_its_own_size(root, monkeypatch):
+    monkeypatch.chdir(root.parents[1])
+    init_default_scope('referformer')
+    config = Config.fromfile(REPO / 'configs' / f'{SMALL}.py')
+    assert config.model.test_cfg.window == 8 and config.model.test_cfg.keep_logits
+    item = DATASETS.build(config.test_dataloader.dataset)[0]
+    assert item['inputs'].shape == (7, 3, 288, 468)
+    assert item['data_samples'].gt_instances.masks.shape == (1, 7, 51, 83)
+    assert 'RefDAVIS' not in str(config.train_dataloader)  # for validation only
 
 
 @pytest.mark.parametrize('world_size', [1, 2, 3])
