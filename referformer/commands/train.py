@@ -19,7 +19,6 @@ from ..engine.launch import (
     set_up_launcher,
 )
 from ..zoo.download import fetch
-from ..zoo.weights import settle_tokenizer
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -71,7 +70,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         if not cfg.get('auto_scale_lr', {}).get('base_batch_size'):
             raise ValueError(f'--auto-scale-lr: {args.config} has no auto_scale_lr.base_batch_size')
         cfg.auto_scale_lr.enable = True
-    settle_tokenizer(cfg)
     set_up_launcher(cfg, args.launcher, args.local_rank)
     check_types(cfg)
     runner = Runner.from_cfg(cfg)

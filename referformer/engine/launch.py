@@ -17,6 +17,7 @@ from ..cli import OptionsAction, unknown_type
 from ..files import advised, check_folder
 from ..registry import OPTIMIZERS
 from ..zoo import find_config, list_models
+from ..zoo.download import find_tokenizer
 from ..zoo.names import unknown_name
 from .device import check_device
 
@@ -113,7 +114,10 @@ def read_tokenizer(model: nn.Module) -> None:
         OSError: It is not there.
     """
     model = model.module if is_model_wrapper(model) else model
-    _ = getattr(getattr(model, 'text_encoder', None), 'tokenizer', None)
+    encoder = getattr(model, 'text_encoder', None)
+    if hasattr(encoder, 'tokenizer_name'):
+        encoder.tokenizer_name = find_tokenizer(encoder.tokenizer_name)
+    _ = getattr(encoder, 'tokenizer', None)
 
 
 def choose_device(name: str) -> None:

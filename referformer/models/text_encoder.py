@@ -81,7 +81,7 @@ class TransformersTextEncoder(BaseModule):
             pooling not in ('auto', 'pooler') and getattr(self.encoder, 'pooler', None) is not None
         ):
             self.encoder.pooler.requires_grad_(False)  # not used
-        self._tokenizer_name = tokenizer or name
+        self.tokenizer_name = tokenizer or name
         self._tokenizer = None
 
     def init_weights(self) -> None:
@@ -118,8 +118,8 @@ class TransformersTextEncoder(BaseModule):
                 'Give the folder of a downloaded copy (model.text_encoder.tokenizer=FOLDER); '
                 'that of synthetic data is made by tools/dataset_tools/make_synthetic.py.'
             )
-            with words_of('the tokenizer', self._tokenizer_name, advice):
-                self._tokenizer = AutoTokenizer.from_pretrained(self._tokenizer_name)
+            with words_of('the tokenizer', self.tokenizer_name, advice):
+                self._tokenizer = AutoTokenizer.from_pretrained(self.tokenizer_name)
             self._tokenizer.padding_side = 'right'
         return self._tokenizer
 
