@@ -5,17 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import torch
 from mmengine.logging import MMLogger
 
 from referformer.registry import METRICS
-from referformer.structures import box_iou
 
 from ..measures.region_boundary import region_similarity
 from .collect import KeyedMetric, instance_masks
 
-_COLUMNS = ('found', 'found_swapped', 'no_mask', 'box_IoU')
+_COLUMNS = ('found', 'found_swapped', 'no_mask')
 
 
 @dataclass(frozen=True)
@@ -28,7 +25,6 @@ class Found:
     found: float = math.nan
     found_swapped: float = math.nan
     no_mask: float = math.nan
-    box_iou: float = math.nan
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -47,7 +43,7 @@ class Found:
 
 @METRICS.register_module()
 class FoundMetric(KeyedMetric):
-    """Shares of sentences in percent, of all and of each kind, and the overlap of boxes.
+    """Shares of sentences in percent, of all and of each kind.
 
     Keys, each of them also with ``_<kind>`` behind it:
 
@@ -55,9 +51,7 @@ class FoundMetric(KeyedMetric):
       frames);
     - ``found_swapped``: the same predictions against the control, things of the same category that
       the sentence does not mean, where samples bring ``gt_control``;
-    - ``no_mask``: sentences about what is not there that leave at least 90 % of the frames empty;
-    - ``box_IoU``: mean over sentences of that of the best query's box and the box of the true mask,
-      in frames where there is one.
+    - ``no_mask``: sentences about what is not there that leave at least 90 % of the frames empty.
     """
 
     default_prefix = ''
@@ -91,8 +85,7 @@ def _score(sample: dict) -> Found:
             'gt_instances.masks to be scored'
         )
     mask, target = pred[0], gt.any(0)
-    visible = target.any((1, 2))
-    if not visible.any():
+    if not target.any():
         empty = (~mask.any((1, 2))).mean()
         return Found(*ids, sample.get('kind'), no_mask=float(empty >= 0.9))
     control = instance_masks(sample, 'gt_control')
@@ -104,24 +97,13 @@ def _score(sample: dict) -> Found:
         sample.get('kind'),
         found=float(region_similarity(mask, target).mean() > 0.5),
         found_swapped=swapped,
-        box_iou=_box_overlap(sample['pred_instances']['boxes'][0], target, visible),
     )
-
-
-def _box_overlap(boxes: torch.Tensor, target: np.ndarray, visible: np.ndarray) -> float:
-    """Mean IoU of boxes (T, 4) xyxy px and those of the masks (T, H, W), in visible frames."""
-    overlaps = []
-    for t in np.flatnonzero(visible):
-        rows, columns = np.flatnonzero(target[t].any(1)), np.flatnonzero(target[t].any(0))
-        box = torch.tensor([columns[0], rows[0], columns[-1], rows[-1]], dtype=torch.float32)
-        overlaps.append(box_iou(boxes[t].float().cpu(), box)[0].item())
-    return float(np.mean(overlaps))
 
 
 def _averages(scores: list[Found]) -> dict[str, float]:
     row = {}
     for column in _COLUMNS:
-        values = [getattr(s, column.lower()) for s in scores]
+        values = [getattr(s, column) for s in scores]
         values = [v for v in values if not math.isnan(v)]
         if values:
             row[column] = 100 * sum(values) / len(values)

@@ -3,17 +3,18 @@
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from mmengine.logging import MMLogger
 
 from referformer.files import atomic_write
 from referformer.registry import METRICS
-from referformer.structures import ABSENT
+from referformer.structures import ABSENT, box_iou
 
 from ..measures.region_boundary import (
     boundary_radius,
@@ -46,6 +47,7 @@ class ExpressionScore:
     control: str | None = None
     without: int = 0  # frames that do not show the object
     wrongly_found: int = 0  # those of them that have a mask
+    box_iou: float = math.nan  # in the frames that show it; NaN without boxes or such frames
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -98,7 +100,9 @@ class VOSMetric(KeyedMetric):
 
     Keys: ``J``, ``F``, ``J&F``; with control masks ``J_swapped``, ``F_swapped``, ``J&F_swapped``,
     ``gap``; ``wrongly_found``, the share of the frames without the object that have a mask, where
-    there are such frames; and each of these with ``_<group>`` behind it for each kind of sentence.
+    there are such frames; where samples bring boxes ``box_IoU``, of the query's box and that of the
+    true mask in the frames that have one; and each of these with ``_<group>`` behind it for each
+    kind of sentence.
 
     Where the dataset's metainfo has ``expected``, a list of (video_id, exp_id), every one must have
     been scored, else the evaluation ends with a ``ValueError``.
@@ -131,7 +135,7 @@ class VOSMetric(KeyedMetric):
             data_samples: ``RVOSDataSample.to_dict()`` of every sample, with
                 ``pred_instances.masks`` (1, T', H0, W0), ``gt_instances.masks`` (N, T', H0, W0),
                 of which the union is the target, and optionally ``gt_control.masks``
-                (1, T', H0, W0).
+                (1, T', H0, W0) and ``pred_instances.boxes`` (1, T', 4), xyxy px.
         """
         self.results.extend(self._score(sample) for sample in data_samples)
 
@@ -191,6 +195,7 @@ class VOSMetric(KeyedMetric):
             control='absent' if sample.get('obj_id') == ABSENT else sample.get('frame_order'),
             without=int(without.sum()),
             wrongly_found=int(pred[0][without].any((1, 2)).sum()),
+            box_iou=_box_overlap(sample['pred_instances'], targets[0]),
         )
 
 
@@ -205,6 +210,21 @@ def _score_masks(pred: np.ndarray, targets: Sequence[np.ndarray], tolerance: flo
         boundaries = (find_boundary(mask, radius) for mask in target)
         numbers.append(sum(map(boundary_score, pred_boundaries, boundaries)) / T)
     return numbers
+
+
+def _box_overlap(pred: Mapping, target: np.ndarray) -> float:
+    """Mean IoU of the boxes and those of the masks (T, H, W), in frames that have a mask."""
+    visible = np.flatnonzero(target.any((1, 2)))
+    if 'boxes' not in pred or not len(visible):
+        return math.nan
+    rows, columns = target.any(2)[visible], target.any(1)[visible]
+    sides = [
+        (along.argmax(1), along.shape[1] - 1 - along[:, ::-1].argmax(1))
+        for along in (columns, rows)
+    ]
+    (left, right), (top, bottom) = sides
+    truth = torch.from_numpy(np.stack([left, top, right, bottom], 1)).float()
+    return float(box_iou(pred['boxes'][0].float().cpu()[visible], truth)[0].mean())
 
 
 def _averages(scores: list[ExpressionScore]) -> dict[str, float]:
@@ -226,6 +246,9 @@ def _averages(scores: list[ExpressionScore]) -> dict[str, float]:
             'J&F_swapped': mean([s.jf_swapped for s in controlled]),
             'gap': mean([s.jf - s.jf_swapped for s in controlled]),
         }
+    boxed = [s.box_iou for s in scores if not math.isnan(s.box_iou)]
+    if boxed:
+        row['box_IoU'] = mean(boxed)
     without = sum(s.without for s in scores)
     if without:
         row['wrongly_found'] = 100 * sum(s.wrongly_found for s in scores) / without
@@ -234,7 +257,7 @@ def _averages(scores: list[ExpressionScore]) -> dict[str, float]:
 
 def _table(rows: dict[str, dict[str, float]], groups: dict[str, list[ExpressionScore]]) -> str:
     """The averages as text, a row for each group of expressions."""
-    columns = ('J', 'F', 'J&F', 'J&F_swapped', 'gap', 'wrongly_found')
+    columns = ('J', 'F', 'J&F', 'J&F_swapped', 'gap', 'wrongly_found', 'box_IoU')
     width = max(map(len, rows))
     lines = [
         ' '.join([f'{"":{width}}', *(f'{c.replace("_", " "):>{max(11, len(c))}}' for c in columns)])
@@ -253,13 +276,20 @@ def _table(rows: dict[str, dict[str, float]], groups: dict[str, list[ExpressionS
 def _format_csv(scores: list[ExpressionScore]) -> str:
     """One line per expression, in percent."""
     header = ['video_id', 'exp_id', 'kind', 'frames', 'J', 'F', 'J&F']
-    header += ['J_swapped', 'F_swapped', 'J&F_swapped', 'frames_without', 'wrongly_found']
+    header += [
+        'J_swapped',
+        'F_swapped',
+        'J&F_swapped',
+        'frames_without',
+        'wrongly_found',
+        'box_IoU',
+    ]
     file = io.StringIO(newline='')
     writer = csv.writer(file)
     writer.writerow(header)
     for s in scores:
-        numbers = (s.j, s.f, s.jf, s.j_swapped, s.f_swapped, s.jf_swapped)
-        cells = ('' if math.isnan(x) else f'{100 * x:.4f}' for x in numbers)
+        numbers = (s.j, s.f, s.jf, s.j_swapped, s.f_swapped, s.jf_swapped, s.box_iou)
+        *cells, box = ('' if math.isnan(x) else f'{100 * x:.4f}' for x in numbers)
         frames = (s.without, s.wrongly_found)
-        writer.writerow([s.video_id, s.exp_id, s.group or '', s.frames, *cells, *frames])
+        writer.writerow([s.video_id, s.exp_id, s.group or '', s.frames, *cells, *frames, box])
     return file.getvalue()

@@ -16,9 +16,7 @@ def masks(*squares: tuple[int, int] | None) -> torch.Tensor:
     return torch.from_numpy(frames)
 
 
-def sample(exp, kind, pred, gt, control=None, boxes=None) -> dict:
-    frames = pred.shape[1]
-    boxes = torch.zeros(1, frames, 4) if boxes is None else torch.tensor([boxes]).float()
+def sample(exp, kind, pred, gt, control=None) -> dict:
     groups = {'gt_instances': {'masks': gt}}
     if control is not None:
         groups['gt_control'] = {'masks': control}
@@ -26,7 +24,7 @@ def sample(exp, kind, pred, gt, control=None, boxes=None) -> dict:
         'video_id': 'a',
         'exp_id': exp,
         'kind': kind,
-        'pred_instances': {'masks': pred, 'boxes': boxes},
+        'pred_instances': {'masks': pred},
         **groups,
     }
 
@@ -57,12 +55,6 @@ def test_absent_things_count_where_nine_of_ten_frames_are_empty():
         sample('1', 'absent', masks(*[None] * 8, (0, 3), (0, 3)), nothing),
     )
     assert out == {'no_mask': 50, 'no_mask_absent': 50}
-
-
-def test_boxes_are_compared_where_the_thing_is_visible():
-    gt = masks((4, 11), None)  # columns 4 to 14, rows 5 to 14
-    out = evaluate(sample('0', None, gt, gt, boxes=[[4, 5, 9, 14], [0, 0, 40, 24]]))
-    assert out['box_IoU'] == pytest.approx(50)
 
 
 def test_a_sample_without_truth_is_an_error():

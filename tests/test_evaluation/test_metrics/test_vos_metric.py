@@ -177,13 +177,34 @@ def test_one_table_is_logged(messages):
     out = evaluate([PERFECT, SHIFTED, MISSED])
     (table,) = [message for message in messages if 'expressions' in message]
     _, header, *rows = table.splitlines()
-    assert header.split()[3:] == ['J&F', 'swapped', 'gap', 'wrongly', 'found', 'expressions']
+    assert header.split()[3:] == [
+        'J&F',
+        'swapped',
+        'gap',
+        'wrongly',
+        'found',
+        'box',
+        'IoU',
+        'expressions',
+    ]
     cells = {row.split()[0]: row.split()[1:] for row in rows}
     assert list(cells) == ['all', 'appearance', 'motion']
     names = ('J', 'F', 'J&F', 'J&F_swapped', 'gap', 'wrongly_found')
-    assert cells['all'] == [*(f'{out[name]:.2f}' for name in names), '3']
+    assert cells['all'] == [*(f'{out[name]:.2f}' for name in names), '-', '3']
     assert cells['motion'][2] == f'{out["J&F_motion"]:.2f}'
     assert cells['motion'][-1] == '2'
+
+
+def test_boxes_are_compared_where_the_object_is_visible(tmp_path):
+    seen = sample('a', '0', masks(4, 20, None), masks(4, 20, None), kind='motion')  # rows 8 to 15
+    seen['pred_instances']['boxes'] = torch.tensor([[[4, 8, 11, 15], [20, 8, 27, 11.5], [0] * 4]])
+    gone = sample('a', '1', masks(None), masks(None), kind='relation')
+    gone['pred_instances']['boxes'] = torch.zeros(1, 1, 4)
+    out = evaluate([seen, gone], outfile_prefix=f'{tmp_path}/')
+    assert out['box_IoU'] == out['box_IoU_motion'] == pytest.approx(75)  # 1 and 1/2
+    assert 'box_IoU_relation' not in out
+    rows = list(csv.DictReader((tmp_path / 'per_expression.csv').open()))
+    assert [row['box_IoU'] for row in rows] == ['75.0000', '']
 
 
 def test_scores_of_every_expression_are_written(tmp_path):
