@@ -28,7 +28,7 @@ from .inference import (
 from .inference.sources import open_source
 from .registry import INFERENCERS, MODELS
 from .video_io import prefetch
-from .zoo import list_models
+from .zoo import DEFAULT_MODEL, list_models
 from .zoo.cards import read_card
 from .zoo.weights import find_checkpoint, settle_tokenizer
 
@@ -90,13 +90,14 @@ def init_model(
 class ReferFormerInferencer:
     """Segments what sentences name in videos.
 
-    >>> inferencer = ReferFormerInferencer('config.py', 'checkpoint.pth')
+    >>> inferencer = ReferFormerInferencer('referformer_vswin-b_ytvos')
     >>> result = inferencer('video.mp4', ['the dog', 'the woman'], out_dir='results')
     >>> print(result)
     >>> result['the dog'].masks  # bool (frames, H, W)
 
     Args:
-        model: What ``init_model`` takes, or a model made by it.
+        model: What ``init_model`` takes, or a model made by it; by default the small one for real
+            video that comes with the package.
         weights: The checkpoint; see ``init_model``.
         device: See ``init_model``.
         cfg_options: See ``init_model``.
@@ -104,7 +105,7 @@ class ReferFormerInferencer:
 
     def __init__(
         self,
-        model: str | Path | Config | nn.Module,
+        model: str | Path | Config | nn.Module = DEFAULT_MODEL,
         weights: str | Path | None = None,
         device: str = 'auto',
         cfg_options: dict[str, Any] | None = None,

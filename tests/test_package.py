@@ -167,10 +167,11 @@ def test_what_a_source_archive_installs_works_without_the_checkout(tmp_path):
         ours = {path.relative_to(REPO / folder) for path in (REPO / folder).rglob('*.py')}
         assert {path.relative_to(mim / folder) for path in (mim / folder).rglob('*.py')} == ours
     example = str(REPO / 'docs' / 'example.mp4')
-    done = python(command, 'infer', example, 'the black star', '--out', 'results')
+    model = 'referformer_vswin-micro_synthetic'
+    done = python(command, 'infer', example, 'the black star', '--model', model, '--out', 'results')
     assert done.returncode == 0, done.stderr
     assert (tmp_path / 'results' / 'contact_sheet.png').is_file()
-    config = str(mim / 'configs' / 'referformer_vswin-micro_synthetic.py')
+    config = str(mim / 'configs' / f'{model}.py')
     done = python(command, 'verify', config)
     assert done.returncode == 1
     assert f'{mim}/tools/dataset_tools/make_synthetic.py FOLDER makes one' in done.stdout

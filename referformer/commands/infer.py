@@ -4,7 +4,8 @@
 Several videos (a.mp4 b.mp4 "the dog"), a pattern ('videos/*.mp4'), a text file of videos or a
 folder of them are segmented one after the other, each into its own folder in --out; a second run
 does what is missing.
-Without --model the small one serves that comes with the package; it knows coloured shapes only.
+Without --model the small one for real video serves that comes with the package: it knows people,
+animals and common things, roughly.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from ..cli import user_errors
 from ..engine.launch import read_config
 from ..inference import DEFAULT_WINDOW, check_output, check_sizes, check_texts, many
 from ..inference.sources import is_camera, is_image, open_source
+from ..zoo import DEFAULT_MODEL
 from ..zoo.weights import find_checkpoint
 
 
@@ -39,7 +41,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--model',
         '--config',
         dest='config',
-        default='referformer_vswin-micro_synthetic',
+        default=DEFAULT_MODEL,
         help='name of a model (referformer list), published folder, or config; '
         'default: %(default)s',
     )

@@ -5,6 +5,7 @@ anywhere, and ``weights`` turns them into checkpoints of ours.
 """
 
 from .names import (
+    DEFAULT_MODEL,
     PublishedModel,
     find_config,
     list_models,
@@ -14,6 +15,7 @@ from .names import (
 )
 
 __all__ = [
+    'DEFAULT_MODEL',
     'PublishedModel',
     'find_config',
     'list_models',

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 from ..files import project_file
 
+DEFAULT_MODEL = 'referformer_efflite0_real'  # serves where no model is named
+
 _FOLDER = Path(__file__).parent
 _BACKBONES = 'Backbones'  # the collection of what is only a part of a model
 
