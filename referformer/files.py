@@ -3,22 +3,13 @@
 import json
 import os
 import re
-import struct
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy as np
-
-try:
-    from zlib_ng import zlib_ng as zlib  # several times as fast on label maps
-except ImportError:
-    import zlib
-
 _INSTALLED = Path(__file__).parent / '.mim'  # of a wheel; a checkout has none
-_IMAGE_HEADER = struct.Struct('>8x4x4sIIBBBBB')  # of a PNG file: signature, length, first chunk
 
 
 def is_address(source: str | Path) -> bool:
@@ -79,33 +70,6 @@ def read_json(path: str | Path) -> Any:
         raise ValueError(
             f'{path} is not valid JSON: {error}. The file may be incomplete: get it again.'
         ) from error
-
-
-def decode_label_map(data: bytes) -> np.ndarray | None:
-    """Decode a PNG file of 8-bit palette indices without filters, as label maps are stored.
-
-    Much of loading clips and of scoring is reading label maps, and Pillow inflates row by row.
-
-    Returns:
-        (H, W) uint8, or None where Pillow has to look at the file: it is of another kind or broken.
-    """
-    try:
-        chunk, W, H, *kind = _IMAGE_HEADER.unpack_from(data)
-        # 8 bits, palette, the only compression and filter method, not interlaced
-        if chunk != b'IHDR' or kind != [8, 3, 0, 0, 0]:
-            return None
-        body, at = [], 8
-        while at < len(data):
-            length, chunk = struct.unpack_from('>I4s', data, at)
-            if chunk == b'IDAT':
-                body.append(data[at + 8 : at + 8 + length])
-            at += 12 + length
-        rows = np.frombuffer(zlib.decompress(b''.join(body), bufsize=H * (W + 1)), np.uint8)
-        rows = rows.reshape(H, W + 1)
-    except (struct.error, zlib.error, ValueError):
-        return None
-    # A row starts with the number of its filter.
-    return None if rows[:, 0].any() else rows[:, 1:].copy()
 
 
 def umask() -> int:

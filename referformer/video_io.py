@@ -21,6 +21,7 @@ from mmengine.logging import print_log
 from PIL import Image, ImageOps
 
 from .files import is_address
+from .image_files import BROKEN_IMAGE, open_image
 from .video_codecs import WRITABLE_SUFFIXES, Encoder, open_video
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
@@ -378,9 +379,8 @@ def natural(name: str) -> list[tuple[int, str]]:
 
 def _read_image(path: Path) -> np.ndarray:
     try:
-        with Image.open(path) as image:
-            return np.asarray(ImageOps.exif_transpose(image).convert('RGB'))
-    except (OSError, ValueError, SyntaxError) as error:
+        return np.asarray(ImageOps.exif_transpose(open_image(path)).convert('RGB'))
+    except BROKEN_IMAGE as error:
         raise ValueError(
             f'cannot read the frame {path} ({error}); it may be truncated: replace or remove it.'
         ) from None

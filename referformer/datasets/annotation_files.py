@@ -1,10 +1,14 @@
 """Reading annotation files, with errors that say what was looked for and what was found."""
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from referformer.files import read_json
+
+_NO_NAME = re.compile('[/\\\\\0\ud800-\udfff]')  # separators, the end of a string, half characters
+_LONGEST = 200  # bytes; a suffix is added
 
 
 def clean_text(text: Any, where: str) -> str:
@@ -37,7 +41,33 @@ def read_videos(path: str | Path) -> dict[str, dict]:
         raise ValueError(
             f'{path}: videos must map video ids to videos, not be a {type(videos).__name__}'
         )
+    check_names(videos, f'{path}: the id of a video')
+    for video_id, video in videos.items():
+        if not isinstance(video, dict):
+            raise ValueError(
+                f'{path}: videos.{video_id} must be an object, not a {type(video).__name__}'
+            )
+        expressions = video.get('expressions')
+        if isinstance(expressions, dict):
+            check_names(expressions, f'{path}: the id of an expression of video {video_id}')
     return videos
+
+
+def check_names(names: Iterable[str], where: str) -> None:
+    """Refuse names that are no plain name of a file: with them results would be written elsewhere.
+
+    Args:
+        names: Ids and names of frames.
+        where: File and kind, for the message.
+
+    Raises:
+        ValueError: Naming the first that is empty, '.' or '..', has a slash, or is no text.
+    """
+    for name in names:
+        if name in ('', '.', '..') or _NO_NAME.search(name) or len(name.encode()) > _LONGEST:
+            raise ValueError(
+                f'{where} must be a plain name, as of a file, not {name[:80]!r}. Change it there.'
+            )
 
 
 def read_frames(video_id: str, video: dict, path: str | Path) -> list[str]:
@@ -50,6 +80,7 @@ def read_frames(video_id: str, video: dict, path: str | Path) -> list[str]:
     frames = get_entry(video, 'frames', path, where)
     if not isinstance(frames, list) or not all(isinstance(name, str) for name in frames):
         raise ValueError(f'{path}: {where} must be a list of frame names')
+    check_names(frames, f'{path}: a name in {where}')
     if not frames:
         raise ValueError(f'{path}: the video {video_id} has no frames. Remove it from the file.')
     return frames

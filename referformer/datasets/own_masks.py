@@ -16,12 +16,12 @@ from urllib.parse import unquote
 from xml.etree import ElementTree
 
 import numpy as np
-from PIL import Image
 
+from referformer.image_files import BROKEN_IMAGE, open_image
+from referformer.structures.run_lengths import decode_mask
 from referformer.video_io import IMAGE_SUFFIXES, natural
 
 from .annotation_files import some_of
-from .transforms.loading_coco import draw_segmentation
 
 _FILES = ('.json', '.xml')
 _UPLOADED = re.compile('^[0-9a-f]{8}-')  # what Label Studio puts before the names of its files
@@ -126,7 +126,10 @@ class DrawnMasks(Masks):
     def read(self, index: int, objects: Sequence[str]) -> np.ndarray:
         """See :class:`Masks`."""
         known = {**self._by_label, **self._by_id}
-        parts = [[draw() for draw in known.get(name, {}).get(index, ())] for name in objects]
+        try:
+            parts = [[draw() for draw in known.get(name, {}).get(index, ())] for name in objects]
+        except ValueError as error:
+            raise ValueError(f'a mask of frame {index} is malformed: {error}') from error
         shapes = {part.shape for found in parts for part in found}
         if len(shapes) > 1:
             raise ValueError(f'masks of one frame have several sizes: {sorted(shapes)}')
@@ -214,7 +217,7 @@ def _read_youtube_vis(content: dict) -> dict[str, DrawnMasks]:
             raise ValueError(f'annotation {annotation["id"]} has {len(frames)} segmentations')
         for frame, parts in enumerate(frames):
             if parts:
-                draw = partial(draw_segmentation, parts, *size)
+                draw = partial(decode_mask, parts, size)
                 found[number][1].add(annotation['id'], label, frame, draw)
     return dict(found.values())
 
@@ -230,9 +233,8 @@ def _read_coco(content: dict) -> dict[str, DrawnMasks]:
         image, (name, frame) = images[annotation['image_id']], places[annotation['image_id']]
         notes = {**annotation.get('attributes', {}), **annotation}
         key = notes.get('track_id', notes.get('instance_id'))
-        draw = partial(
-            draw_segmentation, annotation['segmentation'], image['height'], image['width']
-        )
+        size = image['height'], image['width']
+        draw = partial(decode_mask, annotation['segmentation'], size)
         found[name].add(key, labels.get(annotation['category_id']), frame, draw)
     return found
 
@@ -251,7 +253,7 @@ def _read_label_studio(tasks: list[dict]) -> dict[str, DrawnMasks]:
                 draw = partial(_decode_brush, value['rle'], height, width)
             else:
                 points = np.array(value['points']) * [width / 100, height / 100]
-                draw = partial(draw_segmentation, [points.ravel().tolist()], height, width)
+                draw = partial(decode_mask, [points.ravel().tolist()], (height, width))
             name, frame = places[number]
             found[name].add(None, value[kind][0], frame, draw)
     return found
@@ -296,7 +298,7 @@ def _read_cvat(root: ElementTree.Element) -> dict[str, DrawnMasks]:
                 draw = partial(_draw_cvat, dict(shape.attrib), *original)
             else:
                 points = [float(v) for v in re.split('[,;]', shape.attrib['points'])]
-                draw = partial(draw_segmentation, [points], *original)
+                draw = partial(decode_mask, [points], tuple(original))
             masks.add(track.get('id'), track.get('label'), int(shape.attrib['frame']), draw)
     if not masks.found:
         raise ValueError('its tracks have neither masks nor polygons')
@@ -337,12 +339,9 @@ def _decode_brush(code: Sequence[int], height: int, width: int) -> np.ndarray:
 def _read_png(path: Path) -> tuple[np.ndarray, bool]:
     """Values (H, W) uint8 of a mask file, and whether they are indices of a palette."""
     try:
-        with Image.open(path) as image:
-            values, mode = (
-                np.asarray(image.convert('L') if image.mode == '1' else image),
-                image.mode,
-            )
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        image = open_image(path)
+        values, mode = np.asarray(image.convert('L') if image.mode == '1' else image), image.mode
+    except BROKEN_IMAGE as error:
         raise ValueError(f'{path} cannot be read: {error}') from error
     if values.ndim == 3 and mode == 'RGB' and (values == values[..., :1]).all():
         values = values[..., 0]

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from ..evaluation.scoring.run_lengths import as_run_lengths
 from ..files import read_json
+from ..structures.run_lengths import as_run_lengths
 from ..video_io import VideoReader
 
 if TYPE_CHECKING:

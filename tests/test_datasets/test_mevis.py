@@ -170,11 +170,15 @@ MASKS = {
     ),
     'another size': (
         lambda c: c['100'].__setitem__(2, encode(np.ones((51, 84), bool))),
-        r'height and width \(51, 84\) on frame 2, but the frame has \(51, 83\)',
+        r'no valid mask on frame 2: run lengths of the size \[51, 84\], not \[51, 83\]',
     ),
     'no code': (
         lambda c: c['100'][3].pop('counts'),
         'object 100 of video 9f8e7d has no valid mask on frame 3',
+    ),
+    'a code of fewer pixels': (  # pycocotools leaves the rest of its memory as it was
+        lambda c: c['100'][3].update(counts=encode(np.ones((51, 82), bool))['counts']),
+        'object 100 of video 9f8e7d has no valid mask on frame 3: run lengths that do not cover',
     ),
     'a code of more pixels': (
         lambda c: c['100'][3].update(counts=2 * c['100'][3]['counts']),

@@ -11,8 +11,8 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from referformer.datasets import RefCOCO
-from referformer.datasets.transforms.loading_coco import draw_segmentation
 from referformer.registry import DATASETS
+from referformer.structures.run_lengths import decode_mask
 
 LOAD = [{'type': 'SampleFrames', 'mode': 'all'}, {'type': 'LoadFrames'}, {'type': 'LoadCocoMask'}]
 
@@ -102,15 +102,15 @@ def test_polygons_run_lengths_and_their_union_give_one_mask():
     runs = coco_mask.frPyObjects(polygons, 30, 40)
     union = np.any([coco_mask.decode(r) for r in runs], axis=0)
     assert union.sum() < sum(coco_mask.area(r) for r in runs)  # they overlap
-    np.testing.assert_array_equal(draw_segmentation(polygons, 30, 40), union)
+    np.testing.assert_array_equal(decode_mask(polygons, (30, 40)), union)
     merged = coco_mask.merge(runs)
-    np.testing.assert_array_equal(draw_segmentation(merged, 30, 40), union)
+    np.testing.assert_array_equal(decode_mask(merged, (30, 40)), union)
     text = {'size': [30, 40], 'counts': merged['counts'].decode()}
-    np.testing.assert_array_equal(draw_segmentation(text, 30, 40), union)
+    np.testing.assert_array_equal(decode_mask(text, (30, 40)), union)
     flat = union.T.ravel()
     counts = np.diff([0, *np.flatnonzero(np.diff(flat)) + 1, flat.size]).tolist()
     np.testing.assert_array_equal(
-        draw_segmentation({'size': [30, 40], 'counts': counts}, 30, 40), union
+        decode_mask({'size': [30, 40], 'counts': counts}, (30, 40)), union
     )
 
 

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 
 from referformer.registry import TRANSFORMS
+from referformer.structures.run_lengths import decode_mask
 
 from ..scene import describe
 from ..scene_sentences import Sentence, draw_sentence
 from .geometry import resize_clip, resize_frames, resize_nearest
 from .loading import boxes_of_masks, read_rgb
-from .loading_coco import draw_segmentation
 
 # Shape of two pictures side by side or one above the other that a stretch may still have to undo.
 _MAX_ASPECT = 1.6
@@ -134,7 +134,10 @@ def _read(img_dir: str, picture: dict) -> tuple[np.ndarray, np.ndarray]:
             f'{path} has height and width {image.shape[:2]}, but its masks have {(height, width)}. '
             'Get the picture again: it is not the one that was annotated.'
         )
-    masks = [draw_segmentation(code, height, width) for code in picture['segmentations']]
+    try:
+        masks = [decode_mask(code, (height, width)) for code in picture['segmentations']]
+    except ValueError as error:
+        raise ValueError(f'a mask of {path} in the annotation file: {error}') from None
     return image, np.stack(masks) if masks else np.zeros((0, height, width), bool)
 
 

@@ -1,7 +1,6 @@
 """Frames and masks from files."""
 
 import copy
-import io
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
@@ -9,9 +8,9 @@ from typing import TypeVar
 
 import cv2
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from referformer.files import decode_label_map
+from referformer.image_files import BROKEN_IMAGE, decode_label_map, open_image
 from referformer.registry import TRANSFORMS
 from referformer.structures import ABSENT
 
@@ -217,22 +216,15 @@ def _require_object(results: dict) -> None:
 def _read(path: Path, convert: Callable[[Image.Image, bytes], Result]) -> Result:
     try:
         content = path.read_bytes()
-        with Image.open(io.BytesIO(content)) as image:
-            return convert(image, content)
+        return convert(open_image(content), content)
     except FileNotFoundError:
         raise FileNotFoundError(
             f'{path} not found, but the expression file lists this frame. '
             'The archive may be extracted in part: extract it again.'
         ) from None
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        EOFError,
-    ) as error:  # what Pillow raises on broken files
-        reason = 'it is no image' if isinstance(error, UnidentifiedImageError) else error
+    except BROKEN_IMAGE as error:
         raise ValueError(
-            f'{path} cannot be read: {reason}. Get or extract this file again.'
+            f'{path} cannot be read: {error}. Get or extract this file again.'
         ) from error
 
 

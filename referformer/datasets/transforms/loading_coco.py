@@ -1,10 +1,9 @@
 """Masks from COCO annotations: polygons or run lengths."""
 
-from typing import Any
-
 import numpy as np
 
 from referformer.registry import TRANSFORMS
+from referformer.structures.run_lengths import decode_mask
 
 
 @TRANSFORMS.register_module()
@@ -16,46 +15,31 @@ class LoadCocoMask:
     are not those of the last pixel of the mask, as they are elsewhere.
 
     The item's ``annotation`` holds ``size`` (height, width), ``bbox`` (x, y, width, height) and
-    ``segmentation``, see :func:`draw_segmentation`.
+    ``segmentation``, see :func:`structures.run_lengths.as_run_lengths`.
 
     Raises:
-        ValueError: The image has another size than the annotation says.
+        ValueError: The image has another size than the annotation says, or the mask is malformed.
     """
 
     def __call__(self, results: dict) -> dict:
         """Add ``masks``, ``boxes`` and ``valid``."""
         annotation = results['annotation']
         height, width = annotation['size']
+        image = f'{results["img_dir"]}/{results["frame_names"][0]}{results["img_suffix"]}'
         if tuple(results['ori_shape']) != (height, width):
             raise ValueError(
-                f'{results["img_dir"]}/{results["frame_names"][0]}{results["img_suffix"]} has '
-                f'height and width {tuple(results["ori_shape"])}, but the annotation file says '
-                f'{(height, width)}. Get the image again: it is not the one that was annotated.'
+                f'{image} has height and width {tuple(results["ori_shape"])}, but the annotation '
+                f'file says {(height, width)}. Get the image again: it is not the one that was '
+                'annotated.'
             )
         x, y, box_width, box_height = annotation['bbox']
         corners = np.float32([x, y, x + box_width, y + box_height])
         box = np.clip(corners, 0, np.float32([width, height, width, height]))
-        results['masks'] = draw_segmentation(annotation['segmentation'], height, width)[None, None]
+        try:
+            mask = decode_mask(annotation['segmentation'], (height, width))
+        except ValueError as error:
+            raise ValueError(f'the mask of {image} in the annotation file: {error}') from None
+        results['masks'] = mask[None, None]
         results['boxes'] = box[None, None]
         results['valid'] = (box[2:] > box[:2]).all()[None, None]
         return results
-
-
-def draw_segmentation(segmentation: list | dict[str, Any], height: int, width: int) -> np.ndarray:
-    """Mask of an object, bool (H, W).
-
-    Args:
-        segmentation: Polygons, each a flat list x, y, x, y, ... in px, of which the union counts;
-            or COCO run lengths, compressed (``counts`` a string) or not (a list).
-        height: H.
-        width: W.
-    """
-    from pycocotools import mask as coco_mask
-
-    if isinstance(segmentation, dict) and isinstance(segmentation['counts'], (str, bytes)):
-        runs = segmentation
-    else:
-        runs = coco_mask.frPyObjects(segmentation, height, width)
-    if isinstance(runs, list):
-        runs = coco_mask.merge(runs)
-    return coco_mask.decode(runs).astype(bool)

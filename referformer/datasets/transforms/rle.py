@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 
 import numpy as np
-from pycocotools import mask as coco_mask
 
 from referformer.registry import TRANSFORMS
+from referformer.structures.run_lengths import decode_mask
 
 from .loading import boxes_of_masks
 
@@ -61,15 +61,9 @@ def _add_object(masks: np.ndarray, frames: list[dict | None], inds: np.ndarray, 
         if code is None:
             continue
         try:
-            decoded = coco_mask.decode(code)
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f'{where} has no valid mask on frame {t}: {error!r}') from error
-        if decoded.shape != mask.shape:
-            raise ValueError(
-                f'{where} has a mask of height and width {decoded.shape} on frame {t}, but the '
-                f'frame has {mask.shape}. Masks must have the size of their frames.'
-            )
-        mask |= decoded.astype(bool)
+            mask |= decode_mask(code, mask.shape)
+        except ValueError as error:
+            raise ValueError(f'{where} has no valid mask on frame {t}: {error}') from None
 
 
 def find_masks(path: str | Path) -> dict[int, tuple[int, int]]:

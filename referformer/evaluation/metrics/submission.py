@@ -16,7 +16,12 @@ import numpy as np
 from mmengine.evaluator import BaseMetric
 from PIL import Image
 
-from referformer.datasets.base import read_videos
+from referformer.datasets.annotation_files import (
+    check_names,
+    get_entry,
+    read_frames,
+    read_videos,
+)
 from referformer.files import atomic_open
 from referformer.registry import METRICS
 
@@ -55,9 +60,9 @@ def read_entries(ann_file: str | Path) -> list[Entry]:
         One entry for each expression, without sizes.
     """
     return [
-        Entry(video_id, exp_id, tuple(video['frames']))
+        Entry(video_id, exp_id, tuple(read_frames(video_id, video, ann_file)))
         for video_id, video in read_videos(ann_file).items()
-        for exp_id in video['expressions']
+        for exp_id in get_entry(video, 'expressions', ann_file, f'videos.{video_id}.expressions')
     ]
 
 
@@ -209,6 +214,7 @@ class SubmissionMetric(BaseMetric):
                 )
             ids = str(sample['video_id']), str(sample['exp_id'])
             frames = tuple(sample['frame_names'])
+            check_names((*ids, *frames), f'{name}: what becomes a file of the submission')
             write_masks(Path(self._folder.name, *ids), frames, masks[0])
             self.results.append((self._folder.name, Entry(*ids, frames, size)))
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from referformer.datasets.base import read_videos, require
+from referformer.datasets.annotation_files import read_frames, read_videos, require
 from referformer.files import read_json
 
 from .mask_files import Problem, frame_names, raise_problems
@@ -107,7 +107,7 @@ def read_ref_youtube_vos(
         there = set(frame_names(truth / video))
         problems += [
             Problem('annotated frames that are not there', f'{truth / video / frame}.png')
-            for frame in entry['frames']
+            for frame in read_frames(video, entry, path)
             if frame not in there
         ]
     raise_problems(problems, 'The annotation', 'Extract the archive again.')
@@ -140,6 +140,8 @@ def read_mevis(
     targets = _targets(content, 'anno_id', path)
     require(mask_file, 'the annotated masks; a split without them is scored by its server')
     masks = read_json(mask_file)
+    if not isinstance(masks, dict):
+        raise ValueError(f'{mask_file} must map the ids of objects to their masks')
     wanted = {v: sorted({i for ids in e.values() for i in ids}) for v, e in targets.items()}
     lost = [f'{i} of {video}' for video, ids in wanted.items() for i in ids if str(i) not in masks]
     raise_problems([Problem('objects without masks', name) for name in lost], str(mask_file))
@@ -148,13 +150,22 @@ def read_mevis(
         if not targets[video]:
             continue
         objects = {i: masks[str(i)] for i in wanted[video]}
-        sizes = [m['size'] for frames in objects.values() for m in frames if m is not None]
-        if not sizes:
-            raise ValueError(f'{mask_file}: no object of the video {video} is ever visible.')
-        truth = RunLengthTruth(objects, tuple(sizes[0]))
-        frames = tuple(entry['frames'])
+        truth = RunLengthTruth(objects, _first_size(objects, f'{mask_file}: video {video}'))
+        frames = tuple(read_frames(video, entry, path))
         out.append(AnnotatedVideo(video, frames, targets[video], entry['expressions'], truth))
     return out
+
+
+def _first_size(objects: dict[Any, list], where: str) -> tuple[int, int]:
+    """(H, W) of the first mask of these objects; all must have it."""
+    for name, frames in objects.items():
+        for mask in frames if isinstance(frames, list) else [frames]:
+            size = mask.get('size') if isinstance(mask, dict) else None
+            if isinstance(size, list) and len(size) == 2 and all(type(s) is int for s in size):
+                return tuple(size)
+            if mask is not None or not isinstance(frames, list):
+                raise ValueError(f'{where}: the masks of object {name} are no run lengths')
+    raise ValueError(f'{where}: no object is ever visible.')
 
 
 def expression_jobs(root: Path, videos: Sequence[AnnotatedVideo]) -> list[ExpressionJob]:

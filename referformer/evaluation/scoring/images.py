@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 from referformer.files import read_json
+from referformer.structures.run_lengths import as_run_lengths
 
 from ..measures.referring import FrameMasks, best_query, box_hits, rle_iou, summarise_frames
 from .mask_files import Problem, raise_problems
-from .run_lengths import as_run_lengths
 
 BOX_FORMATS = ('xyxy', 'xywh')
 _WITHOUT = 'images without predictions'

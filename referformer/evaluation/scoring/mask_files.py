@@ -7,12 +7,10 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from referformer.files import decode_label_map
+from referformer.image_files import BROKEN_IMAGE, decode_label_map, open_image
 
 LABEL_MODES = ('P',)
 BINARY_MODES = ('L', '1', 'P')
-# What Pillow raises on broken files.
-_BROKEN = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 
 
 class BrokenMask(ValueError):
@@ -38,7 +36,7 @@ def read_header(path: Path) -> MaskHeader | None:
     try:
         with Image.open(path) as image:
             return MaskHeader(image.mode, image.size[::-1])
-    except _BROKEN:
+    except BROKEN_IMAGE:
         return None
 
 
@@ -49,12 +47,12 @@ def read_mask(path: Path) -> np.ndarray:
         BrokenMask: If the file is cut off or otherwise broken.
     """
     try:
-        plain = decode_label_map(path.read_bytes())
+        content = path.read_bytes()
+        plain = decode_label_map(content)
         if plain is not None:
             return plain
-        with Image.open(path) as image:
-            return np.asarray(image).astype(np.uint8, copy=False)
-    except _BROKEN as error:
+        return np.asarray(open_image(content)).astype(np.uint8, copy=False)
+    except BROKEN_IMAGE as error:
         raise BrokenMask(f'{path} cannot be decoded: {error}') from error
 
 

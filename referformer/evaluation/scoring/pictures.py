@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from PIL import Image
 
+from referformer.image_files import BROKEN_IMAGE, open_image
 from referformer.visualization import contact_sheet, draw_tile
 
 from .images import ImageScore
@@ -132,10 +133,11 @@ def _worst_case(name: str, scores: Sequence[Score], job: Job, frames_dir: Path |
 def read_frame(path: Path | None, size: tuple[int, int]) -> np.ndarray:
     """A dark grey frame of this size (H, W) to draw masks on, blank where there is no file."""
     if path is not None and path.is_file():
-        with Image.open(path) as image:
-            # All colour is that of the masks.
-            grey = np.asarray(image.convert('L').resize(size[::-1]))
-            return np.repeat((grey // 2)[..., None], 3, axis=-1)
+        try:
+            grey = np.asarray(open_image(path).convert('L').resize(size[::-1]))
+        except BROKEN_IMAGE as error:
+            raise ValueError(f'{path} cannot be read: {error}') from error
+        return np.repeat((grey // 2)[..., None], 3, axis=-1)  # all colour is that of the masks
     return np.full((*size, 3), _BLANK, np.uint8)
 
 

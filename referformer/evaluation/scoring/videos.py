@@ -18,6 +18,8 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from referformer.structures.run_lengths import decode_mask
+
 from ..measures.davis import LabelMaps, SequenceScore, score_semi_supervised, score_unsupervised
 from ..measures.region_boundary import (
     boundary_radius,
@@ -166,15 +168,19 @@ class RunLengthTruth:
 
     def masks(self, t: int, frame: str, keys: Sequence[tuple]) -> dict[tuple, np.ndarray]:
         """Union of the objects of every key on one frame, bool (H, W)."""
-        from pycocotools import mask as coco_mask
-
         out = {}
         for key in keys:
             out[key] = np.zeros(self.size, bool)
             for name in key:
                 if self.objects[name][t] is not None:
-                    out[key] |= coco_mask.decode(self.objects[name][t]).astype(bool)
+                    out[key] |= self._decode(name, t)
         return out
+
+    def _decode(self, name: Any, t: int) -> np.ndarray:
+        try:
+            return decode_mask(self.objects[name][t], self.size)
+        except ValueError as error:
+            raise ValueError(f'the mask of object {name} on frame {t}: {error}') from None
 
 
 @dataclass(frozen=True)

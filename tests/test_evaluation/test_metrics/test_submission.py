@@ -212,3 +212,25 @@ def test_several_processes_write_what_one_writes(tmp_path):
     assert sorted(p.name for p in three.iterdir()) == ['Annotations', 'submission.zip']
     assert validate_submission(three / 'Annotations', SEVEN) == 21
     assert (three / 'submission.zip').read_bytes() == (alone / 'submission.zip').read_bytes()
+
+
+@pytest.mark.parametrize('name', ['..', '.', '', '/tmp/elsewhere', 'a/b', 'a\\b', 'a\0', '\ud800'])
+@pytest.mark.parametrize('key', ['video_id', 'exp_id', 'frame_names'])
+def test_nothing_is_written_outside_the_folder(tmp_path, key, name):
+    out = metric(tmp_path / 'out', ENTRIES[:1])
+    value = [*FRAMES[:2], name] if key == 'frame_names' else name
+    with pytest.raises(ValueError, match='must be a plain name'):
+        out.process(None, [sample(ENTRIES[0], **{key: value})])
+    assert [path.name for path in tmp_path.iterdir()] == ['out']
+    assert not [path for path in (tmp_path / 'out').rglob('*') if path.is_file()]
+
+
+@pytest.mark.parametrize('name', ['../x', '..', '', '/x'])
+@pytest.mark.parametrize('place', ['video', 'expression', 'frame'])
+def test_names_are_refused_when_the_expression_file_is_read(tmp_path, place, name):
+    names = {'video': 'a', 'expression': '0', 'frame': '00000', place: name}
+    video = {'frames': [names['frame']], 'expressions': {names['expression']: {'exp': 'it'}}}
+    path = tmp_path / 'meta_expressions.json'
+    path.write_text(json.dumps({'videos': {names['video']: video}}))
+    with pytest.raises(ValueError, match=r'meta_expressions\.json: .* must be a plain name'):
+        read_entries(path)

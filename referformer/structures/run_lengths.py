@@ -1,5 +1,6 @@
 """Masks in COCO's run-length code, checked: its library trusts whatever it is given."""
 
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,10 @@ def as_run_lengths(segmentation: Any, size: tuple[int, int]) -> dict:
     """
     if isinstance(segmentation, list):
         return _from_polygons(segmentation, size)
-    if not isinstance(segmentation, dict) or segmentation.get('size') != list(size):
-        raise ValueError(f'no run lengths of the size {size}')
+    if not isinstance(segmentation, dict):
+        raise ValueError('neither run lengths nor polygons')
+    if segmentation.get('size') != list(size):
+        raise ValueError(f'run lengths of the size {segmentation.get("size")}, not {list(size)}')
     counts = segmentation.get('counts')
     compressed = isinstance(counts, (str, bytes))
     runs = read_counts(counts) if compressed else _integers(counts)
@@ -32,6 +35,17 @@ def as_run_lengths(segmentation: Any, size: tuple[int, int]) -> dict:
     from pycocotools import mask as coco_mask
 
     return coco_mask.frPyObjects({'size': list(size), 'counts': runs.tolist()}, *size)
+
+
+def decode_mask(segmentation: Any, size: tuple[int, int]) -> np.ndarray:
+    """Bool (H, W) of what :func:`as_run_lengths` takes; polygons are united.
+
+    Raises:
+        ValueError: If it is malformed or has another size.
+    """
+    from pycocotools import mask as coco_mask
+
+    return coco_mask.decode(as_run_lengths(segmentation, size)).astype(bool)
 
 
 def read_counts(code: str | bytes) -> np.ndarray:
@@ -73,8 +87,11 @@ def _from_polygons(polygons: list, size: tuple[int, int]) -> dict:
         # Four numbers would be taken for a box.
         if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
             raise ValueError('a polygon is a list of at least three points x, y')
-        if not np.isfinite(np.asarray(polygon, float)).all():
+        if not all(type(number) in (int, float) for number in polygon):
             raise ValueError('a polygon has coordinates that are no numbers')
+        # The library walks along every side and keeps each step, in 32 bits.
+        if not all(-side <= number <= 2 * side for number, side in zip(polygon, cycle(size[::-1]))):
+            raise ValueError(f'a polygon reaches further than its {size} picture is large')
     if not polygons:
         raise ValueError('no polygon')
     return coco_mask.merge(coco_mask.frPyObjects(polygons, *size))

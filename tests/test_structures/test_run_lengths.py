@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from referformer.evaluation.scoring.run_lengths import as_run_lengths, read_counts
+from referformer.structures.run_lengths import as_run_lengths, decode_mask, read_counts
 
 coco_mask = pytest.importorskip('pycocotools.mask', reason='pycocotools is not installed')
 
@@ -46,7 +46,17 @@ GOOD = coco_mask.encode(np.asfortranarray(np.eye(8, dtype=np.uint8)))['counts'].
 BAD_CODES = ['', GOOD[:-1], GOOD[:-2], GOOD + '1', GOOD + 'o', 'P', 'zz', 'é', '~', 'o' * 16 + 'O']
 BAD_LISTS = [[64, 1], [-1, 65], [32.0, 32], ['64'], [], None, 64]
 TRIANGLE = [1, 1, 6, 1, 6, 6]
-BAD_POLYGONS = [[], TRIANGLE, [TRIANGLE[:4]], [[*TRIANGLE, 5]], [[*TRIANGLE[:5], None]]]
+BAD_POLYGONS = [
+    [],
+    TRIANGLE,
+    [TRIANGLE[:4]],
+    [[*TRIANGLE, 5]],
+    [[*TRIANGLE[:5], None]],
+    [[*TRIANGLE[:5], float('nan')]],
+    [[*TRIANGLE[:5], 17]],  # more than a height below
+    [[*TRIANGLE[:5], -1e8]],  # the library crashes
+    [['1', 1, 6, 1, 6, 6]],
+]
 
 
 @pytest.mark.parametrize('counts', [*BAD_CODES, *BAD_LISTS])
@@ -67,3 +77,10 @@ def test_masks_of_another_size_are_refused(size):
     assert as_run_lengths({'size': [8, 8], 'counts': GOOD}, (8, 8))
     with pytest.raises(ValueError):
         as_run_lengths({'size': size, 'counts': GOOD}, (8, 8))
+
+
+@pytest.mark.parametrize('counts', [[0, 32], [64, 1], GOOD[:-2]])
+def test_masks_that_do_not_cover_the_frame_are_refused(counts):
+    with pytest.raises(ValueError):
+        decode_mask({'size': [8, 8], 'counts': counts}, (8, 8))
+    np.testing.assert_array_equal(decode_mask({'size': [8, 8], 'counts': GOOD}, (8, 8)), np.eye(8))
