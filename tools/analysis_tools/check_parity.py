@@ -2,7 +2,8 @@
 """Compare this model with the official ReferFormer on stored numbers, one line for each case.
 
 FIXTURES_DIR has the layout of ../shared/parity: weights.py, manifest_<backbone>.json and
-<backbone>/<case>.npz, and post/*.npz for the post-processing.
+<backbone>/<case>.npz, post/*.npz for the post-processing, and trajectory/<backbone>.npz for steps of
+the training.
 Its weights.py is run: use fixtures you trust.
 """
 
@@ -16,6 +17,7 @@ from pathlib import Path
 import torch
 from parity_cases import TOLERANCES, Case, Fixtures, Measures
 from parity_post import check_post, post_cases
+from parity_trajectory import check_trajectory, trajectories
 
 from referformer.cli import user_errors
 
@@ -45,7 +47,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         nargs='+',
         default=['*'],
         metavar='PATTERN',
-        help='only these, such as resnet50/clip or "*/batch" or "post/*"',
+        help='only these, such as resnet50/clip or "*/batch", "post/*" or "trajectory/*"',
     )
     return parser.parse_args(argv)
 
@@ -56,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     fixtures = Fixtures(args.fixtures, args.backend)
     names = [f'post/{name}' for name in post_cases(fixtures.root)]
+    names += [f'trajectory/{name}' for name in trajectories(fixtures.root)]
     names = fixtures.cases() + (names if args.dtype == 'float32' else [])
     names = [name for name in names if any(fnmatch(name, pattern) for pattern in args.cases)]
     if not names:
@@ -68,7 +71,7 @@ def check_float32(fixtures: Fixtures, names: Sequence[str]) -> bool:
     """Print the largest differences of each case; whether all are within their tolerances."""
     print('tolerances: ' + '  '.join(f'{key} {value:g}' for key, value in TOLERANCES.items()))
     failed = []
-    for name in sorted(names, key=lambda n: (n.startswith('post/'), n)):
+    for name in sorted(names, key=lambda n: (n.startswith(('post/', 'trajectory/')), n)):
         start = time.perf_counter()
         measures, note = run(fixtures, name)
         beyond = exceeded(measures)
@@ -99,9 +102,11 @@ def check_bfloat16(fixtures: Fixtures, names: Sequence[str]) -> bool:
 
 
 def run(fixtures: Fixtures, name: str) -> tuple[Measures, str]:
-    """One case: its differences, and a note on its gradients."""
+    """One case: its differences, and a note on the largest."""
     if name.startswith('post/'):
         return check_post(fixtures, name.removeprefix('post/')), ''
+    if name.startswith('trajectory/'):
+        return check_trajectory(fixtures, name.removeprefix('trajectory/'))
     return Case(fixtures, name).check()
 
 

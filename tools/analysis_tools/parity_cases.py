@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
@@ -34,9 +34,11 @@ TOLERANCES = {
     'costs': 1e-4,  # relative; of every query in every layer
     'loss': 1e-4,  # relative
     'grad': 1e-3,  # relative; norm of every parameter's gradient
+    'tolerances': 1,  # of a trajectory: differences in units of their own tolerances
+    'groups': 0,  # parameters, by step, whose learning rate or weight decay differs
 }
-_LAYERS = ('aux0', 'aux1', 'aux2', 'final')
-_LOSSES = {'cls': 'ce', 'bbox': 'bbox', 'giou': 'giou', 'mask': 'mask', 'dice': 'dice'}
+LAYERS = ('aux0', 'aux1', 'aux2', 'final')
+LOSSES = {'cls': 'ce', 'bbox': 'bbox', 'giou': 'giou', 'mask': 'mask', 'dice': 'dice'}
 # A ReLU whose input is 0 but for rounding lets the whole gradient pass or nothing, by the machine's
 # order of summation. Where gradients differ, inputs that differ by such rounding are tried as well.
 _ROUNDING = 2.0**-22
@@ -103,20 +105,31 @@ class Fixtures:
             state[key] = known
         return state
 
-    def model(self, backbone: str, case: str, options: dict[str, Any]) -> nn.Module:
-        """The model of a case, with the official weights brought in as a checkpoint's would be."""
+    def model(
+        self,
+        backbone: str,
+        case: str,
+        options: dict[str, Any],
+        model: ConfigDict | None = None,
+    ) -> nn.Module:
+        """The model of a case, with the official weights brought in as a checkpoint's would be.
+
+        By default it is as its weights tell; ``model`` is a config of it.
+        """
         if backbone != self._backbone:
             self._weights = {k: v for k, v in self._weights.items() if not k.startswith('backbone')}
             self._backbone = backbone
         state = self.official_state(backbone, case, options['with_box_refine'])
         state = convert_to_ours(state).state
-        config = Config.fromfile(CONFIGS / '_base_' / 'models' / 'referformer.py')
-        config.merge_from_dict({'model': model_options(state)})
+        if model is None:
+            config = Config.fromfile(CONFIGS / '_base_' / 'models' / 'referformer.py')
+            config.merge_from_dict({'model': model_options(state)})
+            model = config.model
         if options['dilation']:
-            config.model.backbone.dilation = True
-        config.model.transformer.attention.backend = self.backend
-        config.model.text_encoder.update(frozen=True, pretrained=None)
-        model = config.model.to_dict()
+            model.backbone.dilation = True
+        model.transformer.attention.backend = self.backend
+        model.text_encoder.update(frozen=True, pretrained=None)
+        model = model.to_dict()
         model['backbone'] = self._part('backbone', model['backbone'])
         model['text_encoder'] = self._part(
             'text_encoder', model['text_encoder'], out_channels=model['transformer']['embed_dim']
@@ -139,15 +152,18 @@ class Fixtures:
 
 
 class Case:
-    """One ``<backbone>/<case>.npz`` and its model."""
+    """One ``<backbone>/<case>.npz`` and its model, by default the one made for it."""
 
-    def __init__(self, fixtures: Fixtures, name: str) -> None:
+    def __init__(self, fixtures: Fixtures, name: str, model: nn.Module | None = None) -> None:
         self.name = name
         backbone, case = name.split('/')
         self.arrays = np.load(fixtures.root / f'{name}.npz')
         options = json.loads(str(self.arrays['meta']))['options']
-        self.model = fixtures.model(backbone, case, options)
-        self.refine = options['with_box_refine']
+        self.model = model or fixtures.model(backbone, case, options)
+        self.give_tokens()
+
+    def give_tokens(self) -> None:
+        """Make this case's tokens those that the model's tokenizer gives."""
         tokens = {key: self.tensor(f'in.{key}') for key in ('input_ids', 'attention_mask')}
         self.model.text_encoder._tokenizer = lambda texts, **options: tokens
 
@@ -204,6 +220,14 @@ class Case:
 
     def batch(self) -> tuple[Tensor, list[RVOSDataSample]]:
         """Clips, as bytes, through the model's own preprocessor; samples with their truth."""
+        clips, samples = self.clips()
+        preprocessor = self.model.data_preprocessor
+        padded = int(self.arrays['in.size_divisibility']) == preprocessor.train_divisor
+        data = preprocessor({'inputs': clips, 'data_samples': samples}, training=padded)
+        return data['inputs'], samples
+
+    def clips(self) -> tuple[list[Tensor], list[RVOSDataSample]]:
+        """What a data loader gives: clips as bytes, samples with their truth."""
         B = len(self.arrays['in.sizes'])
         preprocessor = self.model.data_preprocessor
         clips, samples = [], []
@@ -223,14 +247,12 @@ class Case:
                     valid=self.tensor(f'tgt.valid_{i}').bool()[None],
                 )
             samples.append(sample)
-        padded = int(self.arrays['in.size_divisibility']) == preprocessor.train_divisor
-        data = preprocessor({'inputs': clips, 'data_samples': samples}, training=padded)
-        return data['inputs'], samples
+        return clips, samples
 
     def _check_outputs(self, predictions: Predictions) -> Measures:
         measures = {}
         for name, values in zip(('logits', 'boxes', 'masks'), predictions):
-            keys = [*(f'out.{layer}.pred_{name}' for layer in _LAYERS[:-1]), f'out.pred_{name}']
+            keys = [*(f'out.{layer}.pred_{name}' for layer in LAYERS[:-1]), f'out.pred_{name}']
             measures[name] = max(difference(v, self.tensor(k)) for v, k in zip(values, keys))
         return measures
 
@@ -246,13 +268,13 @@ class Case:
         with criterion.matcher.register_forward_hook(remember):
             losses = criterion(predictions, stack_targets(samples, inputs.shape[-2:]))
         sum(losses.values()).backward()
-        query = torch.stack([self.tensor(f'match.{layer}.query') for layer in _LAYERS])
-        costs = torch.stack([self.tensor(f'match.{layer}.cost') for layer in _LAYERS])
+        query = torch.stack([self.tensor(f'match.{layer}.query') for layer in LAYERS])
+        costs = torch.stack([self.tensor(f'match.{layer}.cost') for layer in LAYERS])
         worst = 0.0
-        for ours, theirs in _LOSSES.items():
+        for ours, theirs in LOSSES.items():
             weight = getattr(criterion, f'loss_{ours}').weight
-            for layer in range(len(_LAYERS)):
-                last = layer == len(_LAYERS) - 1
+            for layer in range(len(LAYERS)):
+                last = layer == len(LAYERS) - 1
                 value = losses[f'loss_{ours}' if last else f'd{layer}.loss_{ours}'].item() / weight
                 truth = float(self.arrays[f'loss.loss_{theirs}' + ('' if last else f'_{layer}')])
                 worst = max(worst, abs(value - truth) / abs(truth))
@@ -272,7 +294,7 @@ class Case:
         norms = dict(zip(names, self.arrays['grad.norms'].tolist()))
         total = float(self.arrays['grad.total_norm'])
         found = {}
-        for name, parameter in self._official_parameters():
+        for name, parameter in official_parameters(self.model):
             if parameter.grad is not None:
                 found[name] = parameter.grad.double().norm().item()
         assert set(found) == set(norms), f'gradients of other parameters: {set(found) ^ set(norms)}'
@@ -281,15 +303,6 @@ class Case:
         errors['total'] = abs(sum(g * g for g in found.values()) ** 0.5 - total) / total
         worst = max(errors, key=errors.get)
         return errors[worst], worst
-
-    def _official_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        backbone = backbone_kind(self.model.state_dict())
-        for name, parameter in self.model.named_parameters():
-            official = to_official(name, backbone)
-            # PyTorch lists a shared parameter by the first of its names: that of the decoder.
-            if self.refine and official.startswith('bbox_embed.'):
-                official = f'transformer.decoder.{official}'
-            yield official, parameter
 
     def _check_predict(self, inputs: Tensor, samples: list[RVOSDataSample]) -> Measures:
         """The same by way of ``predict``, which takes short cuts, at the size of the input."""
@@ -308,6 +321,17 @@ class Case:
             wrong += (found.masks != (big > 0)).sum().item()
             pixels += found.masks.numel()
         return {'points': points, 'pixels': wrong / pixels}
+
+
+def official_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """The model's parameters by their official names."""
+    backbone = backbone_kind(model.state_dict())
+    for name, parameter in model.named_parameters():
+        official = to_official(name, backbone)
+        # PyTorch lists a shared parameter by the first of its names: that of the decoder.
+        if model.transformer.with_box_refine and official.startswith('bbox_embed.'):
+            official = f'transformer.decoder.{official}'
+        yield official, parameter
 
 
 def difference(a: Tensor, b: Tensor) -> float:
