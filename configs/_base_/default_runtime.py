@@ -7,9 +7,8 @@ default_hooks = dict(
     checkpoint=dict(type='SafeCheckpointHook', interval=1, max_keep_ckpts=3),
     checkpoint_keys=dict(type='MatchingCheckpointHook'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
-    epoch_seed=dict(type='EpochSeedHook'),
     visualization=dict(type='VisualizationHook', interval=10, max_samples=12),
-    invalid_loss=dict(type='InvalidLossHook', interval=50),
+    invalid_loss=dict(type='InvalidLossHook'),
 )
 
 env_cfg = dict(

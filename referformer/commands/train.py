@@ -1,6 +1,7 @@
 """Train a model: `%(prog)s CONFIG`, with the options OpenMMLab users know."""
 
 import argparse
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +10,9 @@ from mmengine.device import get_device
 from mmengine.runner import Runner
 
 from ..cli import user_errors
-from ..engine import RemoveFilesHook
+from ..engine import RemoveFilesHook, read_checkpoint
+from ..engine.hooks import check_resumable
+from ..engine.invalid_loss import read_batch, replay
 from ..engine.launch import (
     add_run_arguments,
     check_types,
@@ -51,6 +54,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         action='store_true',
         help="scale the learning rate by batch size / the config's auto_scale_lr.base_batch_size",
     )
+    parser.add_argument(
+        '--replay',
+        metavar='FILE',
+        help='do not train, but go through one step with a batch that was kept because a loss was '
+        'nan or infinite (invalid_iter_*.pth in the work dir), and print what is wrong',
+    )
     add_run_arguments(parser)
     return parser.parse_args(argv)
 
@@ -63,7 +72,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     cfg = load_config(args.config, args.cfg_options, args.work_dir)
     if cfg.get('train_cfg') is None or cfg.get('train_dataloader') is None:
         raise ValueError(f'{args.config} has no train_cfg and train_dataloader: nothing to train')
-    old = set_start(cfg, args.resume, args.overwrite)
+    # MMEngine builds a loop that has no type without asking the registry.
+    if 'by_epoch' in cfg.train_cfg:
+        by_epoch = cfg.train_cfg.pop('by_epoch')
+        cfg.train_cfg.type = 'EpochBasedTrainLoop' if by_epoch else 'IterBasedTrainLoop'
+    old, passed_over = set_start(cfg, args.resume, args.overwrite)
+    if args.replay:
+        read_batch(args.replay)  # what is missing must show before the data are read
     if args.amp or args.amp_dtype:
         use_amp(cfg, args.amp_dtype)
     if args.auto_scale_lr:
@@ -73,15 +88,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     set_up_launcher(cfg, args.launcher, args.local_rank)
     check_types(cfg)
     runner = Runner.from_cfg(cfg)
+    for reason in passed_over:
+        runner.logger.warning(reason)
     # What is missing must show before the training starts and anything is deleted; the Runner would
     # build the data of the validation only after the weights.
     _ = runner.train_loop, runner.val_loop
     read_tokenizer(runner.model)
+    if args.replay:
+        print(replay(runner, args.replay))
+        return
     runner.register_hook(RemoveFilesHook(old))
     runner.train()
 
 
-def set_start(cfg: Config, resume: str | None, overwrite: bool) -> list[Path]:
+def set_start(cfg: Config, resume: str | None, overwrite: bool) -> tuple[list[Path], list[str]]:
     """Decide where the training starts: anew, from ``cfg.load_from``, or where another one stopped.
 
     Args:
@@ -90,7 +110,8 @@ def set_start(cfg: Config, resume: str | None, overwrite: bool) -> list[Path]:
         overwrite: Whether checkpoints in the work dir may go.
 
     Returns:
-        The files of an earlier run, to be deleted once the new one can start.
+        The files of an earlier run, to be deleted once the new one can start; why newer checkpoints
+        than the one to resume from were passed over.
 
     Raises:
         FileExistsError: The work dir has checkpoints, and nobody said what should happen to them.
@@ -100,9 +121,9 @@ def set_start(cfg: Config, resume: str | None, overwrite: bool) -> list[Path]:
     checkpoints = sorted(work_dir.glob('*.pth'))
     if resume and overwrite:
         raise ValueError('--resume and --overwrite exclude each other: continue, or start anew')
-    cfg.resume = False
+    cfg.resume, passed_over = False, []
     if resume == 'auto':
-        newest = newest_checkpoint(work_dir, checkpoints)
+        newest, passed_over = newest_checkpoint(work_dir)
         cfg.resume = newest is not None
         cfg.load_from = str(newest) if newest else cfg.get('load_from')
     elif resume:
@@ -116,21 +137,42 @@ def set_start(cfg: Config, resume: str | None, overwrite: bool) -> list[Path]:
             f'{work_dir} already has checkpoints ({checkpoints[-1].name}). Continue that run with '
             '--resume, choose another --work-dir, or delete them with --overwrite.'
         )
-    return [*checkpoints, work_dir / 'last_checkpoint'] if overwrite else []
+    old = [*checkpoints, work_dir / 'last_checkpoint'] if overwrite else []
+    return old, passed_over
 
 
-def newest_checkpoint(work_dir: Path, checkpoints: Sequence[Path]) -> Path | None:
-    """What ``last_checkpoint`` names, also in a folder that was moved; None without checkpoints."""
-    if not checkpoints:
-        return None
+def newest_checkpoint(work_dir: Path) -> tuple[Path | None, list[str]]:
+    """The checkpoint from which a training in this folder, which may have been moved, continues.
+
+    Returns:
+        What ``last_checkpoint`` names if that can be read, else the newest that can, None in a
+        folder without any; and why others were passed over.
+
+    Raises:
+        FileNotFoundError: There are checkpoints, but none that a training can be resumed from.
+    """
     pointer = work_dir / 'last_checkpoint'
     named = work_dir / Path(pointer.read_text().strip()).name if pointer.is_file() else None
-    if named not in checkpoints:
+    saved = [path for path in work_dir.glob('*.pth') if re.fullmatch(r'\w+_\d+', path.stem)]
+    saved.sort(key=lambda path: (path.stat().st_mtime_ns, path.name), reverse=True)
+    passed_over = []
+    if named not in saved and any(work_dir.glob('*.pth')):
+        passed_over.append(f'{pointer} names no checkpoint that is there')
+    for path in sorted(saved, key=lambda path: path != named):
+        try:
+            check_resumable(read_checkpoint(path), str(path))
+        except ValueError as error:
+            passed_over.append(str(error))
+            continue
+        if passed_over:
+            passed_over.append(f'resuming from {path} instead')
+        return path, passed_over
+    if any(work_dir.glob('*.pth')):
         raise FileNotFoundError(
-            f'{pointer} names no checkpoint that is there; say which with --resume PATH: '
-            + ', '.join(str(path) for path in checkpoints)
+            f'{work_dir} has no checkpoint to resume from; say which with --resume PATH. '
+            + '. '.join(passed_over)
         )
-    return named
+    return None, []
 
 
 def use_amp(cfg: Config, dtype: str | None) -> None:

@@ -3,11 +3,12 @@
 from .checkpoint import load_checkpoint, read_checkpoint
 from .hooks import (
     EpochSeedHook,
-    InvalidLossHook,
     MatchingCheckpointHook,
     RemoveFilesHook,
     SafeCheckpointHook,
 )
+from .invalid_loss import InvalidLossHook
+from .loops import ExactEpochLoop, ExactIterLoop
 from .muon import MuonAdamW
 from .optim_wrapper import BFloat16OptimWrapper
 from .samplers import VideoBatchSampler, VideoSampler
@@ -16,6 +17,8 @@ from .visualization_hook import VisualizationHook
 __all__ = [
     'BFloat16OptimWrapper',
     'EpochSeedHook',
+    'ExactEpochLoop',
+    'ExactIterLoop',
     'InvalidLossHook',
     'MatchingCheckpointHook',
     'MuonAdamW',

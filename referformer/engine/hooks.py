@@ -1,20 +1,16 @@
-"""Hooks beyond MMEngine's: safe and matching checkpoints, seeds by epoch, invalid losses."""
+"""Hooks beyond MMEngine's: checkpoints that are safe, exact and of the same architecture."""
 
-import random
 import re
+from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from mmengine.dataset import worker_init_fn
-from mmengine.dist import get_rank, is_main_process
+from mmengine.dist import all_reduce, is_main_process
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop, Runner
-from torch import Tensor
 
 from ..files import atomic_write
 from ..registry import HOOKS
@@ -34,23 +30,76 @@ register_backend('referformer.atomic', AtomicLocalBackend, force=True)
 
 @HOOKS.register_module()
 class SafeCheckpointHook(CheckpointHook):
-    """MMEngine's ``CheckpointHook``; a run that is killed while saving can still be resumed.
+    """MMEngine's ``CheckpointHook``; a run that is killed at any time can still be resumed.
 
-    Checkpoints are written under a temporary name and renamed. ``max_keep_ckpts`` is at least 2,
-    because the oldest checkpoint goes before the new one is there. ``save_best`` knows that more
-    J&F is better.
+    Checkpoints, and the file ``last_checkpoint`` that names the newest, are written under a
+    temporary name and renamed; the oldest checkpoint goes when the new one is there. What a killed
+    run left half-written is removed when training starts. Between two steps of accumulated
+    gradients, these are saved too. ``save_best`` knows that more J&F is better.
     """
 
     _default_greater_keys = [*CheckpointHook._default_greater_keys, 'J&F', 'IoU']
 
-    def __init__(self, *args: Any, max_keep_ckpts: int = -1, **kwargs: Any) -> None:
-        if max_keep_ckpts == 1:
-            raise ValueError(
-                'max_keep_ckpts=1 would leave no checkpoint while the next one is '
-                'written; use 2 or more, or -1 to keep all'
-            )
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault('backend_args', {'backend': 'referformer.atomic'})
-        super().__init__(*args, max_keep_ckpts=max_keep_ckpts, **kwargs)
+        super().__init__(*args, **kwargs)
+
+    def before_train(self, runner: Runner) -> None:
+        """Find the folder, and clear it of what a killed run left half-written."""
+        super().before_train(runner)
+        if is_main_process():
+            for folder in {Path(self.out_dir), Path(runner.work_dir)}:
+                for path in folder.glob('.*'):
+                    if re.fullmatch(r'\.(.+\.pth|last_checkpoint)\.\w{8}', path.name):
+                        path.unlink()
+                        runner.logger.info(f'removed {path}, left by a run that was killed')
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Add gradients that wait for more: their mean over all processes, which each keeps."""
+        pending = {n: p.grad for n, p in runner.model.named_parameters() if p.grad is not None}
+        if runner.optim_wrapper._accumulative_counts > 1 and pending:
+            for gradient in pending.values():
+                all_reduce(gradient, 'mean')
+            checkpoint['gradients'] = {n: g.cpu() for n, g in pending.items()}
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Take up the gradients where a run is resumed."""
+        if runner._resume:
+            gradients = checkpoint.get('gradients', {})
+            for name, parameter in runner.model.named_parameters():
+                if name in gradients:
+                    parameter.grad = gradients[name].to(parameter)
+
+    def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
+        """MMEngine's, in another order: save, say so, remove."""
+        if self.max_keep_ckpts > 0:
+            others = [other for other in self.keep_ckpt_ids if other != step]
+            self.keep_ckpt_ids = deque([*others, step])
+            # A run that is killed before it removes the oldest does so when it is resumed.
+            runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
+        self.last_ckpt = self._path(step)
+        runner.message_hub.update_info('last_ckpt', self.last_ckpt)
+        runner.save_checkpoint(
+            self.out_dir,
+            self.filename_tmpl.format(step),
+            save_optimizer=self.save_optimizer,
+            save_param_scheduler=self.save_param_scheduler,
+            meta=meta,
+            by_epoch=self.by_epoch,
+            backend_args=self.backend_args,
+            **self.args,
+        )
+        if is_main_process():
+            atomic_write(Path(runner.work_dir, 'last_checkpoint'), self.last_ckpt.encode())
+        while 0 < self.max_keep_ckpts < len(self.keep_ckpt_ids):
+            oldest = self._path(self.keep_ckpt_ids.popleft())
+            if is_main_process() and self.file_backend.isdir(oldest):
+                self.file_backend.rmtree(oldest)  # of a strategy that shards
+            elif is_main_process() and self.file_backend.isfile(oldest):
+                self.file_backend.remove(oldest)
+
+    def _path(self, step: int) -> str:
+        return self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(step))
 
 
 @HOOKS.register_module()
@@ -74,7 +123,7 @@ class MatchingCheckpointHook(Hook):
         fine_tuning = isinstance(runner._train_loop, BaseLoop) and not runner._resume
         fresh = self.fresh if fine_tuning else ()
         if runner._resume:
-            _check_resumable(checkpoint, path)
+            check_resumable(checkpoint, path)
         state = checkpoint.get('state_dict', checkpoint)
         for name in [name for name in state if any(re.search(p, name) for p in fresh)]:
             del state[name]
@@ -101,90 +150,15 @@ class RemoveFilesHook(Hook):
 
 @HOOKS.register_module()
 class EpochSeedHook(Hook):
-    """Draw all randomness of an epoch from (seed, iteration, rank): resuming there is exact.
+    """Does nothing: the training loops seed every iteration. Earlier configs name it."""
 
-    Validation, or anything else that draws random numbers between two epochs, has no influence
-    then. The workers of the data loader get new seeds with every epoch; MMEngine's give each epoch
-    the seeds, hence the augmentations, of the first one. Exact are runs of epochs
-    (``EpochBasedTrainLoop``) with ``persistent_workers=False``: workers that live on keep a state
-    which no checkpoint has.
+
+def check_resumable(checkpoint: Mapping, path: str) -> None:
+    """Refuse a checkpoint that holds weights only.
+
+    Raises:
+        ValueError: Naming ``path``.
     """
-
-    def before_train_epoch(self, runner: Runner) -> None:
-        """Seed Python, numpy and torch, and let torch seed the workers from there."""
-        entropy = np.random.SeedSequence([runner.seed, runner.iter, get_rank()])
-        seeds = [int(seed) for seed in entropy.generate_state(3)]
-        random.seed(seeds[0])
-        np.random.seed(seeds[1])
-        torch.manual_seed(seeds[2])
-        loader = runner.train_dataloader
-        if getattr(loader.worker_init_fn, 'func', None) is worker_init_fn:
-            loader.worker_init_fn = None
-
-
-@HOOKS.register_module()
-class InvalidLossHook(Hook):
-    """Stop the training when a loss is nan or infinite.
-
-    The message names the first such iteration, its losses and samples. Every iteration is judged,
-    on the device; the verdicts are fetched every ``interval`` iterations, and before a checkpoint
-    is saved.
-
-    Args:
-        interval: Iterations between two looks at the verdicts.
-    """
-
-    def __init__(self, interval: int = 50) -> None:
-        self.interval = interval
-        self._pending: list[tuple[int, list[str], list[str], Tensor]] = []
-
-    def after_train_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: Any = None,
-        outputs: Mapping[str, Tensor] | None = None,
-    ) -> None:
-        """Note which losses are finite."""
-        losses = {k: v for k, v in (outputs or {}).items() if isinstance(v, Tensor)}
-        if not losses:
-            return
-        finite = torch.stack([v.detach().isfinite().all() for v in losses.values()])
-        self._pending.append((runner.iter + 1, list(losses), _sample_names(data_batch), finite))
-        if len(self._pending) >= self.interval:
-            self._check()
-
-    def after_train_epoch(self, runner: Runner) -> None:
-        """Judge what is left of the epoch."""
-        self._check()
-
-    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Weights that are nan are not worth a checkpoint."""
-        self._check()
-
-    def _check(self) -> None:
-        pending, self._pending = self._pending, []
-        if not pending or torch.stack([finite.all() for *_, finite in pending]).all():
-            return
-        iteration, names, samples, finite = next(p for p in pending if not p[-1].all())
-        bad = [name for name, ok in zip(names, finite.tolist()) if not ok]
-        raise ValueError(
-            f'iteration {iteration}: {", ".join(bad)} not finite, samples (video/expression): '
-            f'{", ".join(samples) or "unknown"}. Look at these samples; else lower the learning '
-            'rate, clip gradients (optim_wrapper.clip_grad), or train without --amp.'
-        )
-
-
-def _sample_names(data_batch: Any) -> list[str]:
-    samples = data_batch.get('data_samples') if isinstance(data_batch, dict) else None
-    return [
-        f'{sample.get("video_id", "?")}/{sample.get("exp_id", "?")}'
-        for sample in samples or []
-        if hasattr(sample, 'get')
-    ]
-
-
-def _check_resumable(checkpoint: Mapping, path: str) -> None:
     missing = [k for k in ('meta', 'message_hub', 'optimizer') if k not in checkpoint]
     if missing:
         raise ValueError(

@@ -131,10 +131,33 @@ default_hooks.update(checkpoint=dict(by_epoch=False, interval=3))
 def test_resume_finds_the_checkpoint_of_a_moved_work_dir(trained, tmp_path):
     _, work_dir = trained
     moved = work_dir.rename(tmp_path / 'moved')
-    assert train.newest_checkpoint(moved, sorted(moved.glob('*.pth'))) == moved / 'epoch_2.pth'
-    (moved / 'epoch_2.pth').unlink()
-    with pytest.raises(FileNotFoundError, match=r'--resume PATH: .*epoch_1.pth'):
-        train.newest_checkpoint(moved, sorted(moved.glob('*.pth')))
+    assert train.newest_checkpoint(moved) == (moved / 'epoch_2.pth', [])
+
+
+@pytest.mark.parametrize('pointer', ['', 'epoch_7.pth', 'epoch_2.pth'])
+def test_without_a_good_pointer_the_newest_readable_checkpoint_is_taken(trained, pointer):
+    """As after a kill between a checkpoint and its pointer, or on a damaged disk."""
+    config, work_dir = trained
+    (work_dir / 'last_checkpoint').write_text(pointer)
+    cut = work_dir / 'epoch_2.pth'
+    cut.write_bytes(cut.read_bytes()[:5000])
+    weights = read_checkpoint(work_dir / 'epoch_1.pth')['state_dict']
+    torch.save({'state_dict': weights}, work_dir / 'epoch_3.pth')  # newer, but of no training
+    train.main([str(config), '--resume', '--cfg-options', 'experiment_name=fallback' + pointer])
+    log = max(work_dir.glob('*/*.log')).read_text()
+    assert f'resuming from {work_dir.relative_to(Path.cwd()) / "epoch_1.pth"} instead' in log
+    assert 'epoch_2.pth (5000 bytes) cannot be read' in log
+    assert ('epoch_3.pth holds weights only' in log) == (pointer != 'epoch_2.pth') or pointer
+    assert read_checkpoint(cut)['meta']['iter'] == 8
+
+
+def test_checkpoints_of_which_none_can_be_resumed_are_named(trained, capsys):
+    config, work_dir = trained
+    for path in work_dir.glob('*.pth'):
+        path.write_bytes(b'')
+    error = refused(capsys, train, config, '--resume')
+    assert 'has no checkpoint to resume from' in error
+    assert 'epoch_1.pth (0 bytes) cannot be read' in error
 
 
 def test_resume_of_nothing_starts_anew(tmp_path):

@@ -2,8 +2,7 @@
 """Compare this model with the official ReferFormer on stored numbers, one line for each case.
 
 FIXTURES_DIR has the layout of ../shared/parity: weights.py, manifest_<backbone>.json and
-<backbone>/<case>.npz, post/*.npz for the post-processing, and trajectory/<backbone>.npz for steps of
-the training.
+<backbone>/<case>.npz, post/*.npz for the post-processing, trajectory/<backbone>.npz for training.
 Its weights.py is run: use fixtures you trust.
 """
 

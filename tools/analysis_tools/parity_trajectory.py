@@ -6,7 +6,6 @@ and the rate is divided by 10 after step 6.
 """
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.logging import MessageHub, MMLogger
-from mmengine.optim import OptimWrapper, build_optim_wrapper
+from mmengine.optim import build_optim_wrapper
 from parity_cases import (
     CONFIGS,
     LAYERS,
@@ -60,7 +59,7 @@ def check_trajectory(fixtures: Fixtures, backbone: str) -> tuple[Measures, str]:
         raise ValueError(f'trajectory/{backbone}.npz: no config for it, only {", ".join(_LEAVES)}')
     measures = {'tolerances': 0.0, 'match': 0.0, 'groups': 0.0}
     notes = []
-    for prefix, (name, factor, _) in _RUNS.items():
+    for prefix, (name, *_) in _RUNS.items():
         shares, wrong = Trajectory(fixtures, backbone, prefix).run()
         worst = max(shares, key=shares.get)
         notes.append(f'{name}: {worst} at {shares[worst]:.2f} of its tolerance')
@@ -106,7 +105,11 @@ class Trajectory:
         self.parameters = [found[name] for name in self.names]
 
     def run(self, num_steps: int | None = None) -> tuple[dict[str, float], dict[str, int]]:
-        """Train, by default all steps; differences in units of their tolerances, and what must be equal and is not."""
+        """Train, by default all steps.
+
+        Returns:
+            Differences in units of their tolerances; how much that must be equal is not.
+        """
         shares: dict[str, float] = {}
         wrong = {'match': 0, 'groups': 0}
         start = [p.detach().clone() for p in self.parameters]
