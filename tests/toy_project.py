@@ -1,5 +1,6 @@
 """A model, data and metric that train in milliseconds, for the tests of engine and tools."""
 
+import time
 from pathlib import Path
 
 import torch
@@ -18,12 +19,19 @@ REPO = Path(__file__).resolve().parents[1]
 class ToyModel(BaseModel):
     """Linear regression with dropout and batch norm, so that random numbers and buffers matter."""
 
-    def __init__(self, width: int = 4, head: str = 'head', nan_from: float = float('inf')):
+    def __init__(
+        self,
+        width: int = 4,
+        head: str = 'head',
+        nan_from: float = float('inf'),
+        nan_gradient_at: int = 0,
+    ):
         super().__init__()
         self.body = nn.Sequential(nn.Linear(3, width), nn.BatchNorm1d(width), nn.Dropout(0.5))
         setattr(self, head, nn.Linear(width, 1))
         self.head_name = head
         self.nan_from = nan_from
+        self.nan_gradient_at = nan_gradient_at
         self.steps = 0
 
     def forward(self, inputs, data_samples=None, mode='tensor'):
@@ -36,25 +44,40 @@ class ToyModel(BaseModel):
         loss = (out - 1).square().mean()
         if self.steps >= self.nan_from:
             loss = loss * torch.nan
+        if self.steps == self.nan_gradient_at:
+            loss = loss + (out - out.detach()).abs().sqrt().sum()  # 0, but its slope is infinite
         return {'loss_a': loss, 'loss_b': out.abs().mean()}
 
 
 @DATASETS.register_module()
 class ToyDataset(Dataset):
-    """Eight random triples, with noise drawn at every access; ``log`` receives the noise."""
+    """Eight random triples, with noise drawn at every access; ``log`` receives the noise.
+
+    Those from ``nan_at`` on are nan; loading one takes so many ``seconds`` more.
+    """
 
     metainfo = {'name': 'toy'}
 
-    def __init__(self, size: int = 8, file: str | None = None, log: str | None = None):
+    def __init__(
+        self,
+        size: int = 8,
+        file: str | None = None,
+        log: str | None = None,
+        nan_at: int = -1,
+        seconds: float = 0.0,
+    ):
         if file is not None and not Path(file).is_file():
             raise FileNotFoundError(f'{file} not found: the toy data is missing')
         self.values = torch.randn(size, 3, generator=torch.Generator().manual_seed(0))
         self.log = log
+        self.seconds = seconds
+        self.values[nan_at if nan_at >= 0 else size :] = torch.nan
 
     def __len__(self):
         return len(self.values)
 
     def __getitem__(self, index):
+        time.sleep(self.seconds)
         noise = torch.randn(3)
         if self.log:
             with open(self.log, 'a') as file:

@@ -58,7 +58,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--replay',
         metavar='FILE',
         help='do not train, but go through one step with a batch that was kept because a loss was '
-        'nan or infinite (invalid_iter_*.pth in the work dir), and print what is wrong',
+        'nan or infinite (invalid/*.pth in the work dir), and print what is wrong',
     )
     add_run_arguments(parser)
     return parser.parse_args(argv)

@@ -54,11 +54,8 @@ class InvalidLossHook(Hook):
         if judged.isfinite().all():
             return
         bad = [name for name, ok in zip(losses, finite.tolist()) if not ok]
-        others = [None] * get_world_size()
-        for rank, found in enumerate(all_gather_object(bool(bad))):
-            others[rank] = found
         # A gradient is that of all processes: where all losses are finite, each may be the cause.
-        suspect = bool(bad) or not any(others)
+        suspect = bool(bad) or not any(all_gather_object(bool(bad)))
         verdict = self._verdict(runner, bad, data_batch) if suspect else ''
         raise ValueError(
             f'iteration {runner.iter + 1}: '
@@ -68,7 +65,7 @@ class InvalidLossHook(Hook):
         )
 
     def _verdict(self, runner: Runner, bad: list[str], data_batch: Any) -> str:
-        path = Path(runner.work_dir, f'invalid_iter_{runner.iter + 1}_rank_{get_rank()}.pth')
+        path = Path(runner.work_dir, 'invalid', f'iter_{runner.iter + 1}_rank_{get_rank()}.pth')
         path.parent.mkdir(parents=True, exist_ok=True)
         kept = {'seed': runner.seed, 'iter': runner.iter, 'rank': get_rank(), 'batch': data_batch}
         torch.save(kept, path)
@@ -133,7 +130,7 @@ def read_batch(path: str | Path) -> dict[str, Any]:
         raise
     except Exception as error:  # whatever damaged bytes bring about
         raise ValueError(
-            f'{path} is no batch that a training kept (invalid_iter_*.pth in its work dir)'
+            f'{path} is no batch that a training kept (invalid/*.pth in its work dir)'
         ) from error
 
 

@@ -1,6 +1,7 @@
 """Safe and matching checkpoints, invalid losses: each in a short training."""
 
 import os
+import re
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from toy_project import write_config
 
+from referformer.commands import train
 from referformer.engine import read_checkpoint
 
 torch.set_num_threads(1)
@@ -136,3 +138,33 @@ def test_nan_loss_ends_training_naming_iteration_losses_and_samples(tmp_path):
         run(tmp_path, 'nan', 'model.update(nan_from=3)\n', **in_order)
     assert 'toy/4, toy/5' in str(caught.value)  # batches of two: iteration 3 has samples 4 and 5
     assert not list((tmp_path / 'nan').glob('*.pth'))
+
+
+def test_weights_that_turn_nan_while_losses_are_finite_are_not_saved(tmp_path):
+    bad_step = 'default_hooks.update(checkpoint=dict(interval=1, by_epoch=False))\n'
+    with pytest.raises(ValueError, match=r'iteration 3: losses finite, weights after the step not'):
+        run(tmp_path, 'nan', bad_step + 'model.update(nan_gradient_at=3)\n')
+    assert sorted(path.name for path in (tmp_path / 'nan').glob('*.pth')) == [
+        *('iter_1.pth', 'iter_2.pth'),
+    ]
+
+
+def test_the_batch_of_an_invalid_loss_is_kept_with_a_command_that_replays_it(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    saved = 'default_hooks.update(checkpoint=dict(interval=1, by_epoch=False))\n'
+    with pytest.raises(ValueError, match=r'To replay: referformer (.*)\.pth\. Look') as caught:
+        run(tmp_path, 'nan', saved + "train_dataloader['dataset']['nan_at'] = 5\n")
+    samples = re.search(r'samples \(video/expression\): (.*)\. To', str(caught.value))[1]
+    assert {'toy/5', 'toy/6', 'toy/7'} & set(samples.split(', '))
+    command = re.search(r'To replay: referformer train (.*\.pth)\. Look', str(caught.value))[1]
+    capsys.readouterr()
+    train.main([*command.split(), '--cfg-options', 'experiment_name=replayed'])
+    printed = capsys.readouterr().out
+    assert re.search(r'\n  loss_a: nan\n', printed)
+    assert "Function '" in printed and 'returned nan values' in printed
+    assert re.search(r'\n  [1-9] of 6 gradients not finite: body\.0\.weight', printed)
+    with pytest.raises(SystemExit):
+        train.main([*command.split()[:-1], str(tmp_path / 'nan.py')])
+    assert 'nan.py is no batch that a training kept' in capsys.readouterr().err

@@ -1,0 +1,171 @@
+"""A resumed training is the uninterrupted one, bit for bit: weights, optimiser, logged losses."""
+
+import os
+import shutil
+
+import pytest
+import torch
+from gloo_processes import run_processes
+from mmengine.config import Config
+from mmengine.runner import Runner
+from toy_project import ToyDataset, write_config
+
+from referformer.engine import read_checkpoint
+from referformer.engine.training_log import read_log
+
+torch.set_num_threads(1)
+
+EPOCHS = 'default_hooks.update(checkpoint=dict(interval=3, by_epoch=False, max_keep_ckpts=-1))\n'
+ITERATIONS = (
+    EPOCHS
+    + """
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=8, val_interval=4)
+log_processor = dict(by_epoch=False)
+param_scheduler.update(milestones=[5], by_epoch=False)
+"""
+)
+ENDLESS = ITERATIONS + "train_dataloader['sampler'] = dict(type='InfiniteSampler', shuffle=True)\n"
+EMA = EPOCHS + "custom_hooks = [dict(type='EMAHook', momentum=0.1)]\n"
+ACCUMULATED = EPOCHS + 'optim_wrapper.update(accumulative_counts=4)\n'
+PERSISTENT = EPOCHS + 'train_dataloader.update(persistent_workers=True)\n'
+
+
+@pytest.fixture(autouse=True)
+def quick_runner(monkeypatch):
+    monkeypatch.setattr(Runner, '_log_env', lambda self, env_cfg: None)
+
+
+def run(folder, name, extra, workers=0, start=None, **overrides):
+    """Train the toy model for eight iterations in ``folder/name``; that folder."""
+    cfg = Config.fromfile(str(write_config(folder, name, extra)))
+    cfg.merge_from_dict({'train_dataloader.num_workers': workers, **overrides})
+    cfg.work_dir = str(folder / name)
+    if start is not None:
+        cfg.update(load_from=str(start), resume=True)
+    Runner.from_cfg(cfg).train()
+    return folder / name
+
+
+def resumed(folder, straight, step, extra, workers=0):
+    """The training that goes on from one of the checkpoints of another."""
+    start = folder / f'start_{step}.pth'
+    shutil.copy(straight / f'iter_{step}.pth', start)
+    return run(folder, f'from_{step}', extra, workers, start)
+
+
+def differences(first, second, last='iter_8.pth'):
+    """Names of what differs in the last checkpoints and in the logged losses."""
+    states = [flat(read_checkpoint(folder / last)) for folder in (first, second)]
+    names = {key.split('.')[0] for key in states[0].keys() ^ states[1].keys()}
+    names |= {
+        key for key in states[0].keys() & states[1].keys() if states[0][key] != states[1][key]
+    }
+    losses = [dict(read_log(folder)[0]) for folder in (first, second)]
+    both = losses[0].keys() & losses[1].keys()
+    assert both
+    return names | {f'loss of {i}' for i in both if losses[0][i] != losses[1][i]}
+
+
+def flat(value, name=''):
+    """All that a training continues from, by dotted name, tensors as bytes."""
+    if name.startswith(('.meta', '.message_hub')):
+        return {}
+    if isinstance(value, torch.Tensor):
+        return {name: value.numpy().tobytes()}
+    if isinstance(value, (dict, list, tuple)):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        return {k: v for key, item in items for k, v in flat(item, f'{name}.{key}').items()}
+    return {name: value}
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+@pytest.mark.parametrize('extra', [EPOCHS, ITERATIONS], ids=['epochs', 'iterations'])
+def test_every_checkpoint_continues_exactly(tmp_path, extra, workers):
+    """Iteration 3 lies within the first epoch of four, 6 within the second."""
+    straight = run(tmp_path, 'straight', extra, workers)
+    for step in (3, 6):
+        assert not differences(straight, resumed(tmp_path, straight, step, extra, workers))
+
+
+@pytest.mark.parametrize(
+    'extra',
+    [ENDLESS, EMA, ACCUMULATED],
+    ids=['endless sampler', 'moving average', 'accumulated gradients'],
+)
+def test_all_that_has_a_state_continues_exactly(tmp_path, extra):
+    straight = run(tmp_path, 'straight', extra)
+    assert not differences(straight, resumed(tmp_path, straight, 3, extra))
+
+
+def test_the_last_iteration_of_an_epoch_leaves_the_end_of_the_epoch_to_do(tmp_path):
+    """There the rate changes, after a checkpoint by iterations was saved."""
+    extra = EPOCHS.replace('interval=3', 'interval=4')
+    straight = run(tmp_path, 'straight', extra)
+    assert not differences(straight, resumed(tmp_path, straight, 4, extra))
+
+
+def test_workers_make_no_difference(tmp_path):
+    alone = run(tmp_path, 'alone', EPOCHS)
+    assert not differences(alone, run(tmp_path, 'two', EPOCHS, workers=2))
+    assert not differences(alone, run(tmp_path, 'persistent', PERSISTENT, workers=2))
+
+
+def test_another_seed_makes_a_difference(tmp_path):
+    """Or the tests above would show nothing."""
+    first = run(tmp_path, 'first', EPOCHS)
+    other = run(tmp_path, 'other', EPOCHS, **{'randomness.seed': 7})
+    assert {'.state_dict.head.weight', 'loss of 1'} <= differences(first, other)
+
+
+@pytest.mark.parametrize('extra', [EPOCHS, ENDLESS], ids=['epochs', 'iterations'])
+def test_what_was_seen_is_not_loaded_again(tmp_path, monkeypatch, extra):
+    straight = run(tmp_path, 'straight', extra)
+    loaded = []
+    load = ToyDataset.__getitem__
+    monkeypatch.setattr(
+        ToyDataset, '__getitem__', lambda self, index: loaded.append(index) or load(self, index)
+    )
+    without_validation = {'val_cfg': None, 'val_dataloader': None, 'val_evaluator': None}
+    start = shutil.copy(straight / 'iter_6.pth', tmp_path / 'start.pth')
+    run(tmp_path, 'resumed', extra, 0, start, **without_validation)
+    assert len(loaded) == 2 * 2  # the last two batches
+
+
+def test_an_epoch_of_another_length_starts_from_its_beginning(tmp_path):
+    straight = run(tmp_path, 'straight', EPOCHS)
+    start = shutil.copy(straight / 'iter_3.pth', tmp_path / 'start.pth')
+    longer = run(tmp_path, 'longer', EPOCHS, 0, start, **{'train_dataloader.batch_size': 1})
+    assert 'an epoch had 4 iterations and has 8 now' in next(longer.glob('*/*.log')).read_text()
+    assert read_checkpoint(longer / 'iter_19.pth')['meta']['epoch'] == 1  # 3 + 2 * 8
+
+
+def train_in_processes(rank, world_size, folder):
+    """Two straight trainings and two resumed ones, by epochs with workers and by iterations."""
+    Runner._log_env = lambda self, env_cfg: None
+    options = {
+        'launcher': 'pytorch',
+        'model_wrapper_cfg.type': 'MMDistributedDataParallel',
+        'model_wrapper_cfg.device_ids': None,
+        'model_wrapper_cfg.find_unused_parameters': True,
+    }
+    os.environ.update(LOCAL_RANK=str(rank), RANK=str(rank), WORLD_SIZE=str(world_size))
+    for name, extra, workers in (('epochs', LONG_EPOCHS, 2), ('iterations', ENDLESS, 0)):
+        for again in ('straight', 'again'):
+            run(folder, f'{name}_{again}', extra, workers, **options)
+        start = folder / f'{name}_start.pth'
+        if rank == 0:
+            shutil.copy(folder / f'{name}_straight' / 'iter_3.pth', start)
+        torch.distributed.barrier()
+        run(folder, f'{name}_resumed', extra, workers, start, **options)
+
+
+# Of eight samples, two processes with batches of two make epochs of two iterations.
+LONG_EPOCHS = EPOCHS + 'train_cfg.update(max_epochs=4)\n'
+
+
+def test_two_processes_are_repeated_and_continued_exactly(tmp_path):
+    run_processes(train_in_processes, 2, tmp_path)
+    for name in ('epochs', 'iterations'):
+        straight = tmp_path / f'{name}_straight'
+        assert not differences(straight, tmp_path / f'{name}_again')
+        assert not differences(straight, tmp_path / f'{name}_resumed')
