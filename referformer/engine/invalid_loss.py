@@ -104,14 +104,15 @@ def replay(runner: Runner, path: str | Path) -> str:
         loss, losses = model.parse_losses(model(**data, mode='loss'))
     lines = [f'iteration {kept["iter"] + 1} with the weights of {runner._load_from}']
     lines += [f'  {name}: {value.item():g}' for name, value in losses.items()]
+    loss.backward(retain_graph=True)
+    gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    bad = [name for name, gradient in gradients.items() if not gradient.isfinite().all()]
+    lines.append(f'  {len(bad)} of {len(gradients)} gradients not finite: {", ".join(bad[:10])}')
     try:
         with torch.autograd.set_detect_anomaly(True):
             loss.backward()
     except RuntimeError as error:
         lines.append(f'  {error}')
-    gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-    bad = [name for name, gradient in gradients.items() if not gradient.isfinite().all()]
-    lines.append(f'  {len(bad)} of {len(gradients)} gradients not finite: {", ".join(bad[:10])}')
     return '\n'.join(lines)
 
 
