@@ -11,6 +11,12 @@ os.environ['HF_HUB_OFFLINE'] = '1'
 REPO = Path(__file__).resolve().parents[1]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of the tests that can take longer."""
+    parser.addoption('--kills', type=int, default=3, help='how often a training is killed')
+    parser.addoption('--kills-seed', type=int, default=0, help='of the places where it is')
+
+
 @pytest.fixture(scope='session')
 def shared_dir() -> Path:
     """The folder with the fixtures of the official model, outside the repository."""

@@ -2,16 +2,18 @@
 
 import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
 from gloo_processes import run_processes
 from mmengine.config import Config
 from mmengine.runner import Runner
-from toy_project import ToyDataset, write_config
+from toy_project import REPO, ToyDataset, write_config
 
 from referformer.engine import read_checkpoint
-from referformer.engine.training_log import read_log
+from referformer.engine.training_log import LOGS, read_log, read_rows
 
 torch.set_num_threads(1)
 
@@ -137,6 +139,25 @@ def test_an_epoch_of_another_length_starts_from_its_beginning(tmp_path):
     other = run(tmp_path, 'other', EPOCHS, 0, start, **{'train_dataloader.batch_size': 4})
     assert 'an epoch had 4 iterations and has 2 now' in next(other.glob('*/*.log')).read_text()
     assert [iteration for iteration, _ in read_log(other)[0]] == [4, 5, 6, 7]  # 3 + 2 * 2
+
+
+def test_a_run_that_is_killed_again_and_again_ends_as_if_it_was_not(tmp_path, request):
+    """Kills at random, every second one while a checkpoint is saved; ``--kills 20`` for more."""
+    kills = request.config.getoption('--kills')
+    seed = request.config.getoption('--kills-seed')
+    command = [sys.executable, REPO / 'tests' / 'killed_trainings.py', tmp_path, kills, seed]
+    ended = subprocess.run([*map(str, command)], capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    last = int(ended.stdout.split()[-1])
+    straight, killed = tmp_path / 'straight', tmp_path / 'killed'
+    assert not differences(straight, killed, f'iter_{last}.pth')
+    losses = dict(read_log(straight)[0])
+    # Also those of iterations that were gone through more than once.
+    logged = [r for log in killed.glob(LOGS) for r in read_rows(log) if 'loss' in r]
+    assert {row['iter'] for row in logged} == set(range(1, last + 1))
+    assert all(row['loss'] == losses[row['iter']] for row in logged)
+    left = {path.name for path in killed.iterdir() if path.is_file()}
+    assert left == {f'iter_{last}.pth', f'iter_{last - 2}.pth', 'last_checkpoint', 'run.py'}
 
 
 def train_in_processes(rank, world_size, folder):
