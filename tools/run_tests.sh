@@ -31,7 +31,9 @@ check_style() {
 run_pytest() {
   local color=auto
   if [ -t 1 ]; then color=yes; fi
-  (cd "$REPO" && "$PY" -m pytest --color="$color" --durations=15 --durations-min=1 "$@")
+  # Two processes at most: a test may take gigabytes.
+  (cd "$REPO" && "$PY" -m pytest --color="$color" --durations=15 --durations-min=1 \
+    -n "$(($(nproc) > 1 ? 2 : 1))" --dist loadfile "$@")
 }
 
 check_machine
