@@ -271,7 +271,7 @@ class DeformableTransformer(BaseModule):
             ratios = torch.stack([_valid_ratio(m) for m in padding_masks], 1)  # (BT, L, 2)
 
         references = _pixel_references(shapes, ratios).expand(x.shape[0], -1, -1, -1)
-        x = by_frames(self._encode, x, pos, references, shapes, mask)
+        x = by_frames(self._encode, x, pos, references, shapes, mask, out=x)
         # Boxes move with every bit of the few queries: full precision, under autocast too.
         with full_precision(x):
             full = x.to(query_pos.dtype)

@@ -61,6 +61,11 @@ class TextFeatures(NamedTuple):
     sentence: Tensor  # (B, C)
     padded: bool = True  # False where no word is; known without a look at the mask
 
+    def select(self, part: slice) -> 'TextFeatures':
+        """Those of some sentences."""
+        fields = (self.words, self.mask, self.sentence)
+        return TextFeatures(*(x[part] for x in fields), self.padded)
+
 
 class Predictions(NamedTuple):
     """Raw outputs of all decoder layers, the last one last."""
