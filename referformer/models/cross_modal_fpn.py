@@ -3,7 +3,7 @@
 Letters: B clips, T frames, C channels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,8 @@ from referformer.registry import MODELS
 
 from .frame_chunks import by_frames
 from .vision_language import VisionLanguageBlock, WordTokens
+
+FrameFunction = Callable[..., Tensor]
 
 
 class FPNStage(nn.Module):
@@ -41,23 +43,60 @@ class FPNStage(nn.Module):
         pos: Tensor,
         padding_mask: Tensor | None,
         text: WordTokens,
+        entered: bool = False,
+        then: FrameFunction | None = None,
+        per_frame: Sequence[Tensor] = (),
     ) -> Tensor:
-        """(B*T, C_l, h, w) and the coarser stage's output -> (B*T, C, h, w)."""
+        """One level's map and the coarser stage's output -> (B*T, C, h, w).
+
+        Args:
+            maps: (B*T, C_l, h, w), or of the one clip that all B sentences are about, (T, ...).
+            coarser: (B*T, C, h', w').
+            pos: (B or 1, C, h, w).
+            padding_mask: (B, h, w).
+            text: B sentences.
+            entered: ``maps`` has gone through ``lateral``.
+            then: See ``CrossModalFPN.forward``.
+            per_frame: See there.
+        """
+        x = maps if entered else by_frames(self.lateral, maps)
         B = len(text.words)
-        T = len(maps) // B
-        x = by_frames(self.lateral, maps)
-        mixed = self.block.mix_frames(x, pos, padding_mask, B)
+        BT = len(x) if coarser is None else len(coarser)
+        if len(x) == BT:
+            mixed = self.block.mix_frames(x, pos, padding_mask, B)
+            groups = [slice(None)]
+        else:
+            mask = None if padding_mask is None else padding_mask[:1]
+            mixed = self.block.mix_frames(x, pos[:1], mask, 1)
+            groups = [slice(i, i + len(x)) for i in range(0, BT, len(x))]
         if len(pos) > 1:
-            pos = pos.repeat_interleave(T, 0)
-        return by_frames(self._finish, x, mixed, coarser, pos, *text.repeat_frames(T), out=x)
+            pos = pos.repeat_interleave(BT // B, 0)
+        text = text.repeat_frames(BT // B)
+        out = None if entered else x
+        found = []
+        for part in groups:
+            own = [t if t is None or len(t) != BT else t[part] for t in (coarser, pos, *text)]
+            kept = [t[part] for t in per_frame]
+            found.append(by_frames(self._finish, x, mixed, *own, then, *kept, out=out))
+        return found[0] if len(found) == 1 else torch.cat(found)
 
     def _finish(
-        self, x: Tensor, mixed: Tensor, coarser: Tensor | None, pos: Tensor, *text: Tensor | None
+        self,
+        x: Tensor,
+        mixed: Tensor,
+        coarser: Tensor | None,
+        pos: Tensor,
+        words: Tensor,
+        keys: Tensor,
+        mask: Tensor | None,
+        then: FrameFunction | None,
+        *per_frame: Tensor,
     ) -> Tensor:
-        x = self.block(x, mixed, pos, WordTokens(*text))
+        x = self.block(x, mixed, pos, WordTokens(words, keys, mask))
         if coarser is not None:
             x = x + F.interpolate(coarser, x.shape[-2:])  # nearest
-        return self.output(x)
+        x = self.output(x)
+        return x if then is None else then(x, *per_frame)
 
 
 @MODELS.register_module()
@@ -114,28 +153,40 @@ class CrossModalFPN(BaseModule):
             if isinstance(module, nn.Linear | nn.Conv2d):
                 xavier_init(module, distribution='uniform')
 
+    def enter(self, stride4: Tensor) -> Tensor:
+        """What no sentence changes of the widest level, (n, C_1, h, w) -> (n, C, h, w)."""
+        return self.stages[0].lateral(stride4)
+
     def forward(
         self,
         maps: Sequence[Tensor],
         positions: Sequence[Tensor],
         padding_masks: Sequence[Tensor] | None,
         text: WordTokens,
+        then: FrameFunction | None = None,
+        per_frame: Sequence[Tensor] = (),
     ) -> Tensor:
         """Bring everything to stride 4.
 
         Args:
-            maps: Stride-4 backbone map, then memory of strides 8, 16, 32, [(B*T, C_l, h_l, w_l)].
+            maps: What ``enter`` made of the stride-4 backbone map, of every clip or of the one that
+                all sentences are about; then memory of strides 8, 16, 32, [(B*T, C, h_l, w_l)].
             positions: Pixel encodings of these maps, [(B or 1, C, h_l, w_l)].
             padding_masks: [(B, h_l, w_l)], True = padded; None if nothing is padded.
             text: The sentences.
+            then: What to make of the result, a few frames at a time, so that it never exists for
+                all of them: called with it and those frames' entries of ``per_frame``.
+            per_frame: (B*T, ...) each.
 
         Returns:
-            (B*T, C, h, w) at stride 4.
+            (B*T, C, h, w) at stride 4, or what ``then`` made of it.
         """
         x = None
         for level in reversed(range(len(self.stages))):
             mask = None if padding_masks is None else padding_masks[level]
             args = (maps[level], x, positions[level], mask, text)
+            if level == 0:
+                args += (True, then, per_frame)
             if self.with_cp and torch.is_grad_enabled():
                 x = torch.utils.checkpoint.checkpoint(
                     self.stages[level], *args, use_reentrant=False

@@ -5,6 +5,8 @@ decoder layers, H W padded input, h w = H/4 W/4.
 """
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -26,6 +28,7 @@ from referformer.structures.targets import stack_targets
 from .frame_chunks import by_frames
 from .position_encoding import sine_encoding_1d, sine_encoding_2d
 from .postprocess import choose_queries, empty_absent, join_clips, masks_at_original_size
+from .precision import full_precision
 from .vision_language import WordTokens
 
 
@@ -165,18 +168,24 @@ class ReferFormer(BaseModel):
         B, T, _, H, W = inputs.shape
         samples = data_samples[:B]
         takes_clips = getattr(self.backbone, 'takes_clips', False)
-        if takes_clips:
-            maps = self.backbone(inputs)
-        else:
-            maps = by_frames(self.backbone, inputs.flatten(0, 1))
-        key_frames = torch.tensor([s.get('key_frames') or range(T) for s in samples])
-        if key_frames.shape[1] < T:  # A2D, JHMDB: one annotated frame; only it goes on
-            index = (key_frames + torch.arange(B)[:, None] * T).flatten().to(inputs.device)
-            maps = [x[index] for x in maps]
+        key_frames = [s.get('key_frames') or range(T) for s in samples]
+        if takes_clips or len(key_frames[0]) < T:
+            if takes_clips:
+                maps = self.backbone(inputs)
+            else:
+                maps = by_frames(self.backbone, inputs.flatten(0, 1))
+            if len(key_frames[0]) < T:  # A2D, JHMDB: one annotated frame; only it goes on
+                index = [t + i * T for i, frames in enumerate(key_frames) for t in frames]
+                index = torch.tensor(index, device=inputs.device)
+                maps = [x[index] for x in maps]
+            stride4, *levels = by_frames(self._enter, *maps)
+        else:  # in one go: a backbone's maps are wider than what is kept of them
+            stride4, *levels = by_frames(
+                lambda frames: self._enter(*self.backbone(frames)), inputs.flatten(0, 1)
+            )
 
-        levels = self.projection(maps[1:])
         img_sizes = [tuple(sample.img_shape[:2]) for sample in samples]
-        grids = [tuple(x.shape[-2:]) for x in (maps[0], *levels)]
+        grids = [tuple(x.shape[-2:]) for x in (stride4, *levels)]
         masks = None
         if any(size != (H, W) for size in img_sizes):
             full = padding_mask(img_sizes, H, W, inputs.device)[:, None].float()
@@ -186,14 +195,26 @@ class ReferFormer(BaseModel):
             for i, grid in enumerate(grids)
         ]
         sizes = torch.tensor(img_sizes, device=inputs.device).flip(-1)  # w, h
-        return VisualFeatures(maps[0], levels, positions, masks, sizes)
+        return VisualFeatures(stride4, levels, positions, masks, sizes)
+
+    def _enter(self, *maps: Tensor) -> list[Tensor]:
+        """Backbone maps of some frames -> those of ``VisualFeatures``."""
+        return [self.pixel_decoder.enter(maps[0]), *self.projection(maps[1:])]
 
     def find(self, visual: 'VisualFeatures', text: TextFeatures) -> 'FoundObjects':
         """Let the sentences look for their objects: everything but the masks."""
+        found, climb = self._search(visual, text)
+        return found._replace(features=climb().unflatten(0, found.hs.shape[1:3]))
+
+    def _search(
+        self, visual: 'VisualFeatures', text: TextFeatures
+    ) -> tuple['FoundObjects', Callable[..., Tensor]]:
+        """What the decoder finds, and the pixel decoder, which waits for its last arguments."""
         B = text.sentence.shape[0]
-        T = visual.stride4.shape[0] // B
+        visual = visual.for_sentences(B)
+        T = visual.levels[0].shape[0] // B
         keys = text.words + sine_encoding_1d(text.mask, text.words.shape[-1])
-        words = WordTokens(text.words, keys, text.mask if text.mask.any() else None)
+        words = WordTokens(text.words, keys, text.mask if text.padded else None)
 
         levels = visual.levels
         if self.fusion is not None:
@@ -206,26 +227,28 @@ class ReferFormer(BaseModel):
             text.sentence.repeat_interleave(T, 0),
             self.query_embed.weight,
         )
-        features = self.pixel_decoder(
+        climb = partial(
+            self.pixel_decoder,
             [visual.stride4, *memory[:3]],
             visual.positions[:4],
             visual.masks and visual.masks[:4],
             words,
         )
         heads = self.class_heads
-        with torch.autocast(output.hs.device.type, enabled=False):
+        with full_precision(output.hs):
             logits = [heads[i % len(heads)](x) for i, x in enumerate(output.hs)]
         references = (
             output.references.detach() if self.transformer.with_box_refine else output.references
         )
         clip = (1, (B, T))
-        return FoundObjects(
-            features=features.unflatten(0, (B, T)),
+        found = FoundObjects(
+            features=None,
             hs=output.hs.unflatten(*clip),
             logits=torch.stack(logits).unflatten(*clip),
             boxes=output.boxes.unflatten(*clip),
             references=references.unflatten(*clip),
         )
+        return found, climb
 
     def run(self, visual: 'VisualFeatures', text: TextFeatures) -> Predictions:
         """Predictions of all decoder layers and queries."""
@@ -249,36 +272,42 @@ class ReferFormer(BaseModel):
             for sample in data_samples
         ):
             raise ValueError('test_cfg.window needs clips of which all frames are annotated')
-        found = [self._predict_clip(clip, data_samples) for clip in clips]
+        text = self.read(data_samples)
+        found = [self._predict_clip(clip, data_samples, text) for clip in clips]
         for sample, parts in zip(data_samples, zip(*found)):
             sample.pred_instances = join_clips(parts)
         return data_samples
 
+    def read(self, data_samples: list[RVOSDataSample]) -> TextFeatures:
+        """Encode the sentences, all at once."""
+        return self.text_encoder([sample.text for sample in data_samples])
+
     def _predict_clip(
-        self, inputs: Tensor, data_samples: list[RVOSDataSample]
+        self, inputs: Tensor, data_samples: list[RVOSDataSample], text: TextFeatures
     ) -> list[InstanceData]:
         """What each sentence finds in clips that are not divided further."""
         visual = self.see(inputs, data_samples)
         if len(inputs) > 1:
-            return self._answer(visual, data_samples)
+            return self._answer(visual, data_samples, text)
         _, T, _, H, W = inputs.shape
         together = max(1, self.test_cfg['max_pixels'] // (T * H * W))
         found = []
         for start in range(0, len(data_samples), together):
-            found += self._answer(visual, data_samples[start : start + together])
+            part = slice(start, start + together)
+            found += self._answer(visual, data_samples[part], text.select(part))
         return found
 
     def _answer(
-        self, visual: 'VisualFeatures', data_samples: list[RVOSDataSample]
+        self, visual: 'VisualFeatures', data_samples: list[RVOSDataSample], text: TextFeatures
     ) -> list[InstanceData]:
         """What sentences that run together find."""
-        visual = visual.repeat_clips(len(data_samples))
-        text = self.text_encoder([sample.text for sample in data_samples])
-        found = self.find(visual, text)
+        found, climb = self._search(visual, text)
         scores, keep, frame_scores = choose_queries(found.logits[-1], self.test_cfg['keep'])
         found = found.keep_queries(keep)
-        points = found.references * visual.sizes[:, None, None]
-        masks = self.mask_head(found.features, found.hs[-1:], points[-1:])[0]  # (B, T', k, h, w)
+        points = found.references[-1] * visual.sizes[:, None, None]
+        # A few frames at a time from the features to the masks, which are much smaller.
+        masks = climb(self._draw, (found.hs[-1].flatten(0, 1), points.flatten(0, 1)))
+        masks = masks.unflatten(0, points.shape[:2])  # (B, T', k, h, w)
         boxes = cxcywh_to_xyxy(found.boxes[-1])
         answers = []
         for i, sample in enumerate(data_samples):
@@ -307,6 +336,10 @@ class ReferFormer(BaseModel):
                 answers[-1].logits = logits
         return answers
 
+    def _draw(self, features: Tensor, hs: Tensor, points: Tensor) -> Tensor:
+        """Masks of frames, (n, C, h, w), (n, k, C), (n, k, 2) -> (n, k, h, w)."""
+        return self.mask_head(features[:, None], hs[None, :, None], points[None, :, None])[0, :, 0]
+
 
 def _same_clip(a: RVOSDataSample, b: RVOSDataSample) -> bool:
     keys = ('video_id', 'frame_names', 'key_frames', 'img_shape')
@@ -328,14 +361,15 @@ def _channels(backbone: nn.Module) -> list[int]:
 class VisualFeatures(NamedTuple):
     """What is known of clips before a sentence is read; the lists begin at stride 4."""
 
-    stride4: Tensor  # raw backbone map, (B*T', C_1, h, w)
+    stride4: Tensor  # what enters the pixel decoder, (B*T', C, h, w)
     levels: list[Tensor]  # projected, strides 8 to 64, [(B*T', C, h_l, w_l)]
     positions: list[Tensor]  # strides 4 to 64, [(B or 1, C, h_l, w_l)]
     masks: list[Tensor] | None  # strides 4 to 64, [(B, h_l, w_l)], True = padded
     sizes: Tensor  # (B, 2), width and height of the unpadded input
 
-    def repeat_clips(self, num_sentences: int) -> 'VisualFeatures':
-        """One clip for each of several sentences; B clips for B sentences stay as they are."""
+    def for_sentences(self, num_sentences: int) -> 'VisualFeatures':
+        """One clip for each of several sentences, at stride 4 still one for all; B clips for B
+        sentences stay as they are."""
         if len(self.sizes) == num_sentences:
             return self
         if len(self.sizes) != 1:
@@ -345,12 +379,11 @@ class VisualFeatures(NamedTuple):
         if masks is not None:
             positions = [p.expand(n, -1, -1, -1) for p in positions]
             masks = [mask.expand(n, -1, -1) for mask in masks]
-        return VisualFeatures(
-            self.stride4.repeat(n, 1, 1, 1),
-            [level.repeat(n, 1, 1, 1) for level in self.levels],
-            positions,
-            masks,
-            self.sizes.expand(n, -1),
+        return self._replace(
+            levels=[level.repeat(n, 1, 1, 1) for level in self.levels],
+            positions=positions,
+            masks=masks,
+            sizes=self.sizes.expand(n, -1),
         )
 
     def repeat_frames(self, num_frames: int) -> 'VisualFeatures':
@@ -366,7 +399,7 @@ class VisualFeatures(NamedTuple):
 class FoundObjects(NamedTuple):
     """Outputs of the decoder layers, and what masks are made of."""
 
-    features: Tensor  # (B, T', C, h, w)
+    features: Tensor | None  # (B, T', C, h, w)
     hs: Tensor  # (D, B, T', Q, C)
     logits: Tensor  # (D, B, T', Q, K)
     boxes: Tensor  # (D, B, T', Q, 4)

@@ -59,6 +59,12 @@ class TextFeatures(NamedTuple):
     words: Tensor  # (B, L, C)
     mask: Tensor  # (B, L), True = padded word
     sentence: Tensor  # (B, C)
+    padded: bool = True  # False where no word is; known without a look at the mask
+
+    def select(self, part: slice) -> 'TextFeatures':
+        """Those of some sentences."""
+        fields = (self.words, self.mask, self.sentence)
+        return TextFeatures(*(x[part] for x in fields), self.padded)
 
 
 class Predictions(NamedTuple):
