@@ -32,6 +32,17 @@ def check_folder(folder: str | Path) -> None:
 
 
 @contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """Give the error of a full disk, which says no name, that of the file that was written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+@contextmanager
 def atomic_open(path: str | Path) -> Iterator[BinaryIO]:
     """A file to write that takes the name ``path`` at the end; after an exception it is gone.
 
@@ -41,7 +52,7 @@ def atomic_open(path: str | Path) -> Iterator[BinaryIO]:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(prefix=f'.{path.name}.', dir=path.parent)
     try:
-        with os.fdopen(descriptor, 'wb') as file:
+        with naming(path), os.fdopen(descriptor, 'wb') as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
