@@ -17,7 +17,7 @@ from pathlib import Path
 import mmengine
 from mmengine.config import DictAction
 
-from .files import project_file
+from .errors import message_of, raised_in
 from .version import __version__
 
 _WHERE = '(REFERFORMER_DEBUG=1 shows where)'
@@ -26,7 +26,7 @@ _UNKNOWN_TYPE = re.compile(r'(\S+) is not in the \S+::(.+?) registry\.')
 _WRONG_ARGUMENT = re.compile(r'(\w+)\.__init__\(\) ((got an unexpected|missing \d+ required) .+)')
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory", re.I)  # PyTorch's
-_FRAME = re.compile(r'^ *File "(.+?)", line \d+, in .+\n +(.+)$', re.M)  # of a traceback
+_MMENGINE = [Path(mmengine.__file__).parent]
 _BUG = 70  # the exit code; sysexits.h calls it EX_SOFTWARE
 
 
@@ -77,8 +77,8 @@ def explain(error: Exception, memory: str = '') -> tuple[str, int]:
         return f'{where}{error.strerror}. Free space there, or write to another disk.', 2
     if number is not None and error.filename is not None:
         return f'{error.filename}: {error.strerror}', 2
-    if isinstance(error, (ValueError, OSError, ImportError, KeyError)) and _raised_in(error, _OURS):
-        return _text(error), 2
+    if isinstance(error, (ValueError, OSError, ImportError, KeyError)) and raised_in(error):
+        return message_of(error) or f'{type(error).__name__} {_WHERE}', 2
     if isinstance(error, ModuleNotFoundError):
         return f'{error} {_WHERE}', 2
     message = _config_mistake(error)
@@ -139,35 +139,6 @@ def _end(message: str, code: int) -> None:
     sys.exit(code)
 
 
-def _raised_in(error: Exception, folders: Sequence[Path]) -> bool:
-    """Whether a ``raise`` statement in one of the folders made an error."""
-    told = _told(error)
-    if told:
-        frames = _FRAME.findall(told)
-    else:
-        frames = [(f.filename, f.line or '') for f in traceback.extract_tb(error.__traceback__)]
-    if not frames or not re.match(r'raise\b', frames[-1][1]):
-        return False
-    return any(Path(frames[-1][0]).absolute().is_relative_to(folder) for folder in folders)
-
-
-def _told(error: Exception) -> str:
-    """The traceback that came from another process as text: a worker of a data loader or pool."""
-    text = str(error)
-    if text.startswith(f'Caught {type(error).__name__} in '):
-        return text
-    cause = error.__cause__
-    return str(cause) if type(cause).__name__.endswith('RemoteTraceback') else ''
-
-
-def _text(error: Exception) -> str:
-    """Its message; that of a data loader's worker stands at the end of a traceback."""
-    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    if text == _told(error):
-        text = re.split(rf'^(?:\w+\.)*{type(error).__name__}: ', text, flags=re.M)[-1].strip()
-    return text or f'{type(error).__name__} {_WHERE}'
-
-
 def _report(error: Exception) -> str:
     """Write the traceback to a file, and say where it is."""
     text = ''.join(traceback.format_exception(error))
@@ -194,10 +165,6 @@ def _config_mistake(error: Exception) -> str | None:
         return unknown_type(found[1], found[2])
     if isinstance(error, TypeError) and (found := _WRONG_ARGUMENT.search(text)):
         return f'the config does not fit {found[1]}: it {found[2]} {_WHERE}'
-    if isinstance(error, (ValueError, TypeError, KeyError)) and _raised_in(error, _MMENGINE):
+    if isinstance(error, (ValueError, TypeError, KeyError)) and raised_in(error, _MMENGINE):
         return f'the config does not fit MMEngine: {text} {_WHERE}'
     return None
-
-
-_OURS = (Path(__file__).parent, project_file('tools').absolute())
-_MMENGINE = (Path(mmengine.__file__).parent,)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+_HALF = re.compile(r'\\u[dD][89a-fA-F]')  # in JSON, half of a character beyond 16 bits
 _INSTALLED = Path(__file__).parent / '.mim'  # of a wheel; a checkout has none
 
 
@@ -33,7 +34,7 @@ def check_folder(folder: str | Path) -> None:
 
 @contextmanager
 def naming(path: str | Path) -> Iterator[None]:
-    """Give the error of a full disk, which says no name, that of the file that was written."""
+    """Give the error of a full disk, which says no name, that of the file that is written."""
     try:
         yield
     except OSError as error:
@@ -76,11 +77,17 @@ def read_json(path: str | Path) -> Any:
         ValueError: Naming the file and the place in it.
     """
     try:
-        return json.loads(Path(path).read_text(encoding='utf-8'))
-    except ValueError as error:  # JSON's and Unicode's errors among them
+        text = Path(path).read_text(encoding='utf-8')
+        content = json.loads(text)
+        if _HALF.search(text):
+            json.dumps(content, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f'{path} has half a character, {error.object[error.start]!r}.') from error
+    except (ValueError, RecursionError) as error:  # JSON's and Unicode's errors among them
         raise ValueError(
             f'{path} is not valid JSON: {error}. The file may be incomplete: get it again.'
         ) from error
+    return content
 
 
 def umask() -> int:
