@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+_HALF = re.compile(r'\\u[dD][89a-fA-F]')  # in JSON, half of a character beyond 16 bits
 _INSTALLED = Path(__file__).parent / '.mim'  # of a wheel; a checkout has none
 
 
@@ -32,6 +33,17 @@ def check_folder(folder: str | Path) -> None:
 
 
 @contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """Give the error of a full disk, which says no name, that of the file that is written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+@contextmanager
 def atomic_open(path: str | Path) -> Iterator[BinaryIO]:
     """A file to write that takes the name ``path`` at the end; after an exception it is gone.
 
@@ -41,7 +53,7 @@ def atomic_open(path: str | Path) -> Iterator[BinaryIO]:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(prefix=f'.{path.name}.', dir=path.parent)
     try:
-        with os.fdopen(descriptor, 'wb') as file:
+        with naming(path), os.fdopen(descriptor, 'wb') as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -65,11 +77,17 @@ def read_json(path: str | Path) -> Any:
         ValueError: Naming the file and the place in it.
     """
     try:
-        return json.loads(Path(path).read_text(encoding='utf-8'))
-    except ValueError as error:  # JSON's and Unicode's errors among them
+        text = Path(path).read_text(encoding='utf-8')
+        content = json.loads(text)
+        if _HALF.search(text):
+            json.dumps(content, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f'{path} has half a character, {error.object[error.start]!r}.') from error
+    except (ValueError, RecursionError) as error:  # JSON's and Unicode's errors among them
         raise ValueError(
             f'{path} is not valid JSON: {error}. The file may be incomplete: get it again.'
         ) from error
+    return content
 
 
 def umask() -> int:

@@ -5,7 +5,9 @@ Frames are RGB uint8 (H, W, 3).
 
 import math
 import os
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from .files import is_address
+from .image_files import MAX_PIXELS, check_pixels
 
 try:
     import av
@@ -61,6 +64,8 @@ class AvVideo:
             self._file.close()
             raise ValueError('there is sound only') from None
         self._stream.thread_type = 'AUTO'
+        _check_pixels(address, self._stream.width, self._stream.height)
+        self._stream.codec_context.options = {'max_pixels': str(MAX_PIXELS)}
         self.once = Path(address).is_fifo() or (is_address(address) and not self._file.duration)
         self.with_sound = bool(self._file.streams.audio)
         self.fps = self._stream.average_rate or self._stream.guessed_rate or 0
@@ -102,6 +107,8 @@ class CvVideo:
 
     def __init__(self, address: str) -> None:
         self._capture = cv2.VideoCapture(address, cv2.CAP_FFMPEG)
+        properties = (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
+        _check_pixels(address, *(int(self._capture.get(p)) for p in properties))
         self.fps = self._capture.get(cv2.CAP_PROP_FPS)
         self.num_frames = max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
 
@@ -129,6 +136,16 @@ def open_video(address: str) -> AvVideo | CvVideo:
             reason = getattr(error, 'strerror', error)
             raise OSError(f'{address} cannot be opened: {reason}; check it in a browser.') from None
         return CvVideo(address)
+
+
+def decoded_sizes(path: Path) -> Counter[tuple[int, int]]:
+    """How many frames of each size (h, w) can be decoded; none of a file that cannot be opened."""
+    sizes: Counter[tuple[int, int]] = Counter()
+    with suppress(av.FFmpegError, ValueError), av.open(str(path)) as file:
+        file.streams.video[0].thread_type = 'AUTO'
+        for frame in file.decode(video=0):
+            sizes[frame.height, frame.width] += 1
+    return sizes
 
 
 class Encoder:
@@ -231,6 +248,13 @@ class Encoder:
                     yield from stream.encode(None)
         except av.FFmpegError:
             return
+
+
+def _check_pixels(address: str, width: int, height: int) -> None:
+    try:
+        check_pixels(width, height)
+    except ValueError as error:
+        raise ValueError(f'{address}: {error}.') from None
 
 
 def _open(address: str) -> Any:

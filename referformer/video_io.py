@@ -20,9 +20,9 @@ import numpy as np
 from mmengine.logging import print_log
 from PIL import Image, ImageOps
 
-from .files import is_address
+from .files import is_address, naming
 from .image_files import BROKEN_IMAGE, open_image
-from .video_codecs import WRITABLE_SUFFIXES, Encoder, open_video
+from .video_codecs import WRITABLE_SUFFIXES, Encoder, decoded_sizes, open_video
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
 DEFAULT_FPS = 10.0
@@ -254,18 +254,32 @@ class VideoWriter:
             )
         times = [] if self.like is None else self.like.times
         known = self.num_frames < len(times)
-        self._encoder.write(frame, times[self.num_frames] if known else None)
+        with naming(self.path):
+            self._encoder.write(frame, times[self.num_frames] if known else None)
         self.num_frames += 1
 
     def __exit__(self, kind: type | None, *_: Any) -> None:
         try:
-            self._encoder.close()
+            with naming(self.path):
+                self._encoder.close()
             if kind is None:
                 if self.num_frames == 0:
                     raise ValueError(f'no frames were written to {self.path}.')
+                self._check()
                 self._part.replace(self.path)
         finally:
             self._part.unlink(missing_ok=True)
+
+    def _check(self) -> None:
+        """Read the file back: what could not be written at the end, FFmpeg does not report."""
+        found = decoded_sizes(self._part)
+        even = [side + side % 2 * (self.path.suffix.lower() == '.mp4') for side in self.size]
+        if found != {tuple(even): self.num_frames}:
+            raise OSError(
+                f'{self.path} could not be written: of {self.num_frames} frames '
+                f'{found.get(tuple(even), 0)} can be decoded. The disk may be full: free space, or '
+                'write to another disk.'
+            )
 
 
 def output_suffix(reader: FrameSource) -> str:

@@ -30,6 +30,7 @@ from ..engine.conversion import (
     recognise,
     weights_of,
 )
+from ..engine.launch import read_config
 from ..files import atomic_write, project_file
 from ..registry import MODELS
 
@@ -62,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Read, convert, check, report, write."""
     args = parse_args(argv)
     check_output(args.dst, args.overwrite)
-    config = Config.fromfile(args.config) if args.config else None
+    config = read_config(args.config) if args.config else None
     state, others = weights_of(read_checkpoint(args.src), str(args.src))
     print(f'{args.src}: {KINDS[recognise(state)]}, {len(state)} tensors')
 

@@ -94,7 +94,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-@user_errors()
+@user_errors(memory=many.MEMORY)
 def main(argv: Sequence[str] | None = None) -> None:
     """Check all inputs, then load the model, then run."""
     args = parse_args(argv)

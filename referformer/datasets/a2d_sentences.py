@@ -9,6 +9,7 @@ from mmengine.logging import print_log
 
 from referformer.registry import DATASETS
 
+from .annotation_files import check_names
 from .base import RVOSDataset, clean_text, require
 from .single_frames import (
     check_unique,
@@ -131,6 +132,7 @@ class A2DSentences(RVOSDataset):
     def _parse(self, where: str, text: Any, video_id: Any, frame: Any, instance: Any) -> dict:
         if not isinstance(video_id, str) or not video_id:
             raise ValueError(f'{where}: the video must be a name, not {video_id!r}')
+        check_names([video_id], f'{where}: the video')
         key_frame = positive_int(frame, f'{where}: the frame') - 1
         obj_id = positive_int(instance, f'{where}: the instance')
         return {

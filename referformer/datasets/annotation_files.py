@@ -9,6 +9,11 @@ from referformer.files import read_json
 
 _NO_NAME = re.compile('[/\\\\\0\ud800-\udfff]')  # separators, the end of a string, half characters
 _LONGEST = 200  # bytes; a suffix is added
+# Kinds of sentences become names of measures, among those of all sentences and of the controls.
+_NO_KIND = re.compile(r'all|swapped.*|(.*_)?(shuffled|absent)|.*[^\w -].*|\s*')
+_INTEGER = re.compile('-?[0-9]{1,10}')
+_ID = re.compile('0|[1-9][0-9]{0,8}')
+_LARGEST = 2**31 - 1
 
 
 def clean_text(text: Any, where: str) -> str:
@@ -50,7 +55,40 @@ def read_videos(path: str | Path) -> dict[str, dict]:
         expressions = video.get('expressions')
         if isinstance(expressions, dict):
             check_names(expressions, f'{path}: the id of an expression of video {video_id}')
+            for exp_id, expression in expressions.items():
+                if isinstance(expression, dict):
+                    where = f'{path}: videos.{video_id}.expressions.{exp_id}.kind'
+                    check_kind(expression.get('kind'), where)
     return videos
+
+
+def integer(value: Any, where: str, least: int = 0, most: int = _LARGEST) -> int:
+    """A whole number of an annotation file: one, or the digits of one.
+
+    Raises:
+        ValueError: It is something else, or out of range.
+    """
+    if isinstance(value, str) and _INTEGER.fullmatch(value):
+        value = int(value)
+    if type(value) is not int or not least <= value <= most:
+        limit = f'an integer from {least}' + ('' if most == _LARGEST else f' to {most}')
+        raise ValueError(f'{where} must be {limit}, not {str(value)[:80]!r}')
+    return value
+
+
+def check_kind(kind: Any, where: str) -> None:
+    """Refuse a kind of sentence, None where there is none, that measures could not be named by.
+
+    Raises:
+        ValueError: It is no word, or one that they use already.
+    """
+    if kind is None:
+        return
+    if not isinstance(kind, str) or len(kind) > _LONGEST or _NO_KIND.fullmatch(kind):
+        raise ValueError(
+            f'{where} must be a word, not {str(kind)[:80]!r}; "all", "swapped...", "...shuffled" '
+            'and "...absent" are taken: measures have these names.'
+        )
 
 
 def check_names(names: Iterable[str], where: str) -> None:
@@ -81,6 +119,8 @@ def read_frames(video_id: str, video: dict, path: str | Path) -> list[str]:
     if not isinstance(frames, list) or not all(isinstance(name, str) for name in frames):
         raise ValueError(f'{path}: {where} must be a list of frame names')
     check_names(frames, f'{path}: a name in {where}')
+    if len(set(frames)) < len(frames):
+        raise ValueError(f'{path}: {where} has a frame twice. Name each once.')
     if not frames:
         raise ValueError(f'{path}: the video {video_id} has no frames. Remove it from the file.')
     return frames
@@ -97,13 +137,20 @@ def read_categories(path: str | Path) -> dict[str, dict[int, str]]:
     for video_id, video in read_videos(path).items():
         where = f'videos.{video_id}.objects'
         objects = get_entry(video, 'objects', path, where)
-        if not isinstance(objects, dict) or not all(map(str.isdecimal, objects)):
+        if not isinstance(objects, dict) or not all(map(_ID.fullmatch, objects)):
             raise ValueError(f'{path}: {where} must map object ids to objects')
         categories[video_id] = {
-            int(obj_id): get_entry(entry, 'category', path, f'{where}.{obj_id}.category')
+            int(obj_id): _category(entry, path, f'{where}.{obj_id}.category')
             for obj_id, entry in objects.items()
         }
     return categories
+
+
+def _category(entry: Any, path: str | Path, where: str) -> str:
+    category = get_entry(entry, 'category', path, where)
+    if not isinstance(category, str) or not category.strip():
+        raise ValueError(f'{path}: {where} must be a name, not {str(category)[:80]!r}')
+    return category
 
 
 def require(path: str | Path, what: str) -> None:

@@ -12,12 +12,13 @@ from mmengine.logging import print_log
 
 from referformer.files import advised
 from referformer.registry import DATASETS, TRANSFORMS, build
-from referformer.structures import ABSENT
+from referformer.structures import ABSENT, control_of
 
 from .absent import add_absent_sentences
 from .annotation_files import (
     clean_text,
     get_entry,
+    integer,
     names_in,
     read_categories,
     read_frames,
@@ -154,7 +155,7 @@ class RVOSDataset(TolerantDataset):
         if self.test_mode:
             items = (self.get_data_info(i) for i in range(len(self)))
             self._metainfo['expected'] = [
-                tuple(item[key] for key in ('video_id', 'exp_id', 'frame_order') if key in item)
+                (item['video_id'], item['exp_id'], *filter(None, [control_of(item)]))
                 for item in items
             ]
 
@@ -298,12 +299,8 @@ class RVOSDataset(TolerantDataset):
                 f'{self.ann_file}: {name} has no obj_id, which training needs. '
                 'The published valid and test splits do not have it: train on the train split.'
             )
-        try:
-            return int(obj_id)
-        except (TypeError, ValueError):
-            raise ValueError(
-                f'{self.ann_file}: obj_id of {name} must be an integer, not {obj_id!r}'
-            ) from None
+        # 0 is the background of a mask file, which has one byte for a pixel.
+        return integer(obj_id, f'{self.ann_file}: obj_id of {name}', 1, 255)
 
     def _usable(self, entries: Iterable[tuple], parse: Callable[..., dict]) -> list[dict]:
         """What ``parse`` makes of the entries; in training without those it finds faulty."""

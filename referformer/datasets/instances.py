@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from mmengine.logging import print_log
 
+from referformer.errors import well_formed
 from referformer.files import read_json
 from referformer.registry import DATASETS, TRANSFORMS, build
 
-from .annotation_files import get_entry, require
+from .annotation_files import check_names, get_entry, integer, require
 from .scene import describe
 from .scene_sentences import absent_sentence, true_sentences
 from .scene_words import ANIMALS
@@ -111,7 +112,8 @@ class InstanceSentences(TolerantDataset):
         """Read and check the file."""
         require(self.data_prefix['img'], 'the pictures')
         require(self.ann_file, 'the masks of the pictures, in the format of COCO')
-        self.pictures = self._read_pictures(read_json(self.ann_file))
+        with well_formed(self.ann_file, "a file of COCO's form, as InstanceSentences reads it"):
+            self.pictures = self._read_pictures(read_json(self.ann_file))
         if self.test_mode:
             items = [item for i in range(len(self.pictures)) for item in self._test_items(i)]
         else:
@@ -193,9 +195,13 @@ class InstanceSentences(TolerantDataset):
             source = image.get('source')
             if image.get('drawing') or (self.sources and source not in self.sources):
                 continue
+            check_names([Path(image['file_name']).stem], f'{self.ann_file}: the name of a picture')
             pictures[image['id']] = {
                 'file': image['file_name'],
-                'size': (image['height'], image['width']),
+                'size': (
+                    integer(image['height'], 'height', 1),
+                    integer(image['width'], 'width', 1),
+                ),
                 'source': source,
                 'incomplete': [names[i] for i in image.get('incomplete', ())],
                 'segmentations': [],

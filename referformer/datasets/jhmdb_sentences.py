@@ -8,6 +8,7 @@ from mmengine.logging import print_log
 
 from referformer.registry import DATASETS
 
+from .annotation_files import check_names
 from .base import RVOSDataset, Video, clean_text, require
 from .single_frames import (
     check_unique,
@@ -110,6 +111,7 @@ class JHMDBSentences(RVOSDataset):
     ) -> dict:
         if not isinstance(video_id, str) or not video_id:
             raise ValueError(f'{where}: the video must be a name, not {video_id!r}')
+        check_names([video_id], f'{where}: the video')
         frame = _below(frame, 'Rename_Images', where)
         mask = _below(mask, 'puppet_mask', where)
         video = Video(
@@ -143,4 +145,6 @@ def _below(path: Any, folder: str, where: str) -> PurePosixPath:
     parts = PurePosixPath(path).parts if isinstance(path, str) else ()
     if folder not in parts[:-1]:
         raise ValueError(f'{where}: a path with the folder {folder} was expected, not {path!r}')
-    return PurePosixPath(*parts[parts.index(folder) + 1 :])
+    parts = parts[parts.index(folder) + 1 :]
+    check_names(parts, f'{where}: a part of {path!r}')
+    return PurePosixPath(*parts)

@@ -4,6 +4,7 @@ from typing import Any
 
 from referformer.registry import DATASETS
 
+from .annotation_files import integer
 from .base import RVOSDataset, require
 from .transforms.rle import find_masks
 
@@ -71,16 +72,13 @@ class MeViS(RVOSDataset):
     def _parse_obj_id(self, name: str, obj_id: Any) -> tuple[int, ...] | None:
         if obj_id is None and self.test_mode:
             return None
-        try:
-            anno_ids = tuple(sorted({int(anno_id) for anno_id in obj_id}))
-        except (TypeError, ValueError):
-            anno_ids = ()
-        if not anno_ids:
+        if not isinstance(obj_id, list) or not obj_id:
             raise ValueError(
                 f'{self.ann_file}: {name} names no object: its anno_id must be a list of numbers, '
                 f'not {obj_id!r}. The split valid has none: train on train, score on valid_u.'
             )
-        return anno_ids
+        where = f'{self.ann_file}: anno_id of {name}'
+        return tuple(sorted({integer(anno_id, where) for anno_id in obj_id}))
 
     def _check_folders(self, expressions: dict[str, list[dict]]) -> set[str]:
         """Check that each video has its folder, and each object its masks; videos with ground

@@ -7,7 +7,7 @@ from typing import Any
 from referformer.files import advised, read_json
 from referformer.registry import DATASETS, TRANSFORMS, build
 
-from .annotation_files import get_entry, read_frames, read_videos, require, require_folders
+from .annotation_files import get_entry, integer, read_frames, read_videos, require, require_folders
 from .tolerant import TolerantDataset
 
 
@@ -75,15 +75,16 @@ class ObjectAttributes(TolerantDataset):
         for video_id, video in videos.items():
             frames = read_frames(video_id, video, self.ann_file)
             where = f'videos.{video_id}.objects'
-            objects = get_entry(meta.get(video_id, {}), 'objects', meta_file, where)
-            if not objects:
+            video = get_entry(meta, video_id, meta_file, f'videos.{video_id}')
+            objects = get_entry(video, 'objects', meta_file, where)
+            if not objects or not isinstance(objects, dict):
                 raise ValueError(f'{meta_file}: {where} is empty. Remove the video.')
             shared = {
                 'video_id': video_id,
                 'frame_names': frames,
                 'img_dir': f'{images}/{video_id}',
                 'mask_dir': f'{masks}/{video_id}',
-                'obj_id': [int(obj_id) for obj_id in objects],
+                'obj_id': [integer(i, f'{meta_file}: an id in {where}', 1, 255) for i in objects],
                 'label': [
                     self._labels(attributes, f'{meta_file}: {where}.{obj_id}')
                     for obj_id, attributes in objects.items()
@@ -107,10 +108,10 @@ class ObjectAttributes(TolerantDataset):
     def _labels(self, attributes: Mapping[str, str], where: str) -> list[int]:
         labels = []
         for name, values in self.attributes.items():
-            if attributes.get(name) not in values:
+            value = attributes.get(name) if isinstance(attributes, dict) else None
+            if value not in list(values):
                 raise ValueError(
-                    f'{where}.{name} must be one of {", ".join(values)}, '
-                    f'not {attributes.get(name)!r}'
+                    f'{where}.{name} must be one of {", ".join(values)}, not {value!r}'
                 )
-            labels.append(list(values).index(attributes[name]))
+            labels.append(list(values).index(value))
         return labels

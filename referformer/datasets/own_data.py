@@ -16,10 +16,11 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from referformer.files import check_folder
+from referformer.files import check_folder, naming
+from referformer.image_files import BROKEN_IMAGE, open_image
 from referformer.video_io import VideoReader
 
-from .annotation_files import some_of
+from .annotation_files import check_kind, check_names, some_of
 from .own_masks import Masks, find_masks
 
 COLUMNS = ('video', 'object', 'sentence')
@@ -100,6 +101,11 @@ def read_sentences(path: Path) -> list[Sentence]:
 
 def _faults(row: Sentence) -> Iterator[str]:
     yield from (f'{name} is empty' for name in COLUMNS if not getattr(row, name))
+    try:
+        check_names([row.video], 'the video')
+        check_kind(row.kind or None, 'kind')
+    except ValueError as error:
+        yield str(error)
     if row.split not in ('', *SPLITS):
         yield f'split is {row.split!r}, not train or valid'
     if Path(row.video).name != row.video or row.video.startswith('.'):
@@ -210,8 +216,13 @@ def _write_frame(frame: Path | np.ndarray, path: Path) -> None:
     if isinstance(frame, Path) and frame.suffix.lower() in ('.jpg', '.jpeg'):
         shutil.copyfile(frame, path)
         return
-    image = Image.open(frame).convert('RGB') if isinstance(frame, Path) else Image.fromarray(frame)
-    image.save(path, quality=95)
+    try:
+        image = open_image(frame) if isinstance(frame, Path) else Image.fromarray(frame)
+        image = image.convert('RGB')
+    except BROKEN_IMAGE as error:
+        raise ValueError(f'{frame} cannot be read: {error}') from error
+    with naming(path):
+        image.save(path, quality=95)
 
 
 def choose_splits(videos: Sequence[OwnVideo], share: float) -> dict[str, list[OwnVideo]]:

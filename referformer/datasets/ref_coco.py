@@ -10,14 +10,16 @@ import numpy as np
 from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 
+from referformer.errors import raised_in
 from referformer.files import advised, read_json
 from referformer.registry import DATASETS
 
-from .annotation_files import clean_text, require
+from .annotation_files import clean_text, integer, require
 from .base import RVOSDataset
 from .records import Records
 
 NAMES = ('refcoco', 'refcoco+', 'refcocog')
+_MOST_CATEGORIES = 10_000
 _CONVERT = f'{advised("tools/dataset_tools/convert_refcoco.py")} makes it'
 
 
@@ -99,7 +101,7 @@ class RefCOCO(RVOSDataset):
                 f'{self.ann_file} has no expressions, or some with the same id. {_CONVERT}.'
             )
         self.objects = Records(objects.records)
-        self._metainfo['classes'] = _class_names(content)
+        self._metainfo['classes'] = _class_names(content, self.ann_file)
         images = len({item['file'] for item in items})
         print_log(
             f'{type(self).__name__} {self.name} {self.split}: {len(items)} expressions for '
@@ -131,7 +133,8 @@ class RefCOCO(RVOSDataset):
         by_image: dict[Any, list[dict]] = {}
         for position, annotation in enumerate(content['annotations']):
             where = f'{self.ann_file}: annotations[{position}]'
-            by_image.setdefault(*_fields(annotation, ('image_id',), where), []).append(annotation)
+            (image_id,) = _fields(annotation, ('image_id',), where)
+            by_image.setdefault(_id(image_id, where), []).append(annotation)
         return by_image
 
     def _parse_image(
@@ -141,7 +144,10 @@ class RefCOCO(RVOSDataset):
         image_id, file_name, height, width, text = _fields(
             image, ('id', 'file_name', 'height', 'width', 'caption'), where
         )
-        found = annotations.get(image_id, [])
+        found = annotations.get(_id(image_id, where), [])
+        if not isinstance(file_name, str) or not file_name:
+            raise ValueError(f'{where}: file_name must be a name, not {file_name!r}')
+        size = tuple(integer(side, f'{where}: height and width', 1) for side in (height, width))
         if len(found) != 1:
             raise ValueError(
                 f'{where} (id {image_id}) has {len(found)} annotations, but an expression refers '
@@ -152,14 +158,14 @@ class RefCOCO(RVOSDataset):
         bbox, segmentation, category = _fields(
             found[0], ('bbox', 'segmentation', 'category_id'), where
         )
-        obj_id = found[0].get('original_id', found[0].get('id'))
+        obj_id = _id(found[0].get('original_id', found[0].get('id')), where)
         return {
             'exp_id': str(image_id),
             'text': clean_text(text, f'{self.ann_file}: caption of image {image_id}'),
-            'label': category,
+            'label': integer(category, f'{where}: category_id', most=_MOST_CATEGORIES),
             'obj_id': obj_id,
             'file': file_name,
-            'object': objects.add(obj_id, (height, width), bbox, segmentation, where),
+            'object': objects.add(obj_id, size, bbox, segmentation, where),
         }
 
 
@@ -194,8 +200,9 @@ def _encode(size: tuple, bbox: Any, segmentation: Any, where: str) -> bytes:
             if not polygons:
                 raise ValueError('the segmentation has no polygon of three points or more')
             segmentation = [_pack(polygon) for polygon in polygons]
-    except (TypeError, ValueError, KeyError) as error:
-        raise ValueError(f'{where} cannot be used: {error}. Get or convert it again.') from error
+    except (TypeError, ValueError, KeyError, OverflowError) as error:
+        reason = error if raised_in(error) else 'something in it is no number'
+        raise ValueError(f'{where} cannot be used: {reason}. Get or convert it again.') from error
     return pickle.dumps((size, box, segmentation), pickle.HIGHEST_PROTOCOL)
 
 
@@ -219,10 +226,20 @@ def _unpack(dtype: str, content: bytes) -> list[float]:
     return (values / 100 if values.dtype == np.int32 else values).tolist()
 
 
-def _class_names(content: dict) -> tuple[str, ...]:
+def _class_names(content: dict, path: str) -> tuple[str, ...]:
     """Category names at the places of their ids, empty where COCO has none."""
-    names = {entry['id']: entry['name'] for entry in content.get('categories', ())}
+    names = {}
+    for position, entry in enumerate(content.get('categories', ())):
+        where = f'{path}: categories[{position}]'
+        number, name = _fields(entry, ('id', 'name'), where)
+        names[integer(number, f'{where}.id', most=_MOST_CATEGORIES)] = str(name)
     return tuple(names.get(number, '') for number in range(max(names, default=-1) + 1))
+
+
+def _id(value: Any, where: str) -> int | str | None:
+    if value is not None and type(value) not in (int, str):
+        raise ValueError(f'{where} has an id that is neither a number nor a name: {value!r}')
+    return value
 
 
 def _fields(entry: Any, keys: Sequence[str], where: str) -> list:

@@ -8,7 +8,10 @@ from mmengine.dataset import BaseDataset
 
 from referformer.files import read_json
 
+from .annotation_files import integer
 from .base import require
+
+_MOST = 1_000_000  # frames of a video
 
 
 def read_rows(path: str, fields: str) -> list[list]:
@@ -34,14 +37,8 @@ def read_rows(path: str, fields: str) -> list[list]:
 
 
 def positive_int(value: object, where: str) -> int:
-    """``value`` as an integer from 1, or ValueError with ``where`` it stands and what it is."""
-    try:
-        number = int(value)
-    except (TypeError, ValueError):
-        number = 0
-    if number < 1:
-        raise ValueError(f'{where} must be an integer from 1, not {value!r}')
-    return number
+    """``value`` as an integer from 1 to a million, or ValueError with ``where`` it stands."""
+    return integer(value, where, 1, _MOST)
 
 
 def name_frames(count: int) -> list[str]:

@@ -51,6 +51,9 @@ def read_checkpoint(source: str | Path, map_location: Any = 'cpu') -> dict:
                 f'{path} holds a {type(checkpoint).__name__}, not a checkpoint; '
                 "expected a dict of tensors, or a dict with the key 'state_dict'"
             )
+        meta = checkpoint.get('meta')
+        if not isinstance(meta, Tensor | Mapping | None):
+            raise ValueError(f"{path}: 'meta' must be a dict, not a {type(meta).__name__}.")
     except ValueError as error:
         if not is_address(source):
             raise
@@ -103,7 +106,8 @@ def load_checkpoint(model: nn.Module, path: str | Path, strict: bool = True) -> 
         check_keys(expected, checkpoint, path)
     fitting = {k: v for k, v in state.items() if k in expected and v.shape == expected[k].shape}
     model.load_state_dict(fitting, strict=False)
-    return dict(checkpoint.get('meta') or {})
+    meta = checkpoint.get('meta')
+    return dict(meta) if isinstance(meta, Mapping) else {}
 
 
 def state_dict_of(checkpoint: Mapping, path: str | Path) -> dict[str, Tensor]:
@@ -117,7 +121,9 @@ def state_dict_of(checkpoint: Mapping, path: str | Path) -> dict[str, Tensor]:
         ValueError: It holds something else.
     """
     state = checkpoint.get('state_dict', checkpoint)
-    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
+    if not isinstance(state, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
+    ):
         raise ValueError(
             f"{path} holds no weights: expected tensors by name, or under the key 'state_dict', "
             f'got the keys {_first(map(str, checkpoint))}'
@@ -155,7 +161,8 @@ def check_keys(
     ]
     if not (missing or unknown or reshaped):
         return
-    trained_as = (checkpoint.get('meta') or {}).get('experiment_name')
+    meta = checkpoint.get('meta')
+    trained_as = meta.get('experiment_name') if isinstance(meta, Mapping) else None
     raise ValueError(
         '\n'.join(
             [

@@ -58,7 +58,7 @@ def weights_of(checkpoint: Mapping[str, Any], path: str) -> tuple[dict[str, Tens
     """
     entry = next((k for k in ('state_dict', 'model') if isinstance(checkpoint.get(k), Mapping)), '')
     state = checkpoint[entry] if entry else checkpoint
-    strange = [name for name, value in state.items() if not isinstance(value, Tensor)]
+    strange = [k for k, v in state.items() if not (isinstance(k, str) and isinstance(v, Tensor))]
     if strange or not state:
         found = ', '.join(map(str, list(state)[:5])) or 'nothing'
         raise ValueError(

@@ -22,6 +22,7 @@ from ..zoo.names import unknown_name
 from .device import check_device
 
 _LOGGERS = {'TensorboardVisBackend': 'tensorboard', 'WandbVisBackend': 'wandb'}
+_DICTS = ('_dataloader', '_cfg', '_wrapper', 'default_hooks', 'visualizer', 'log_processor')
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 
 
@@ -85,6 +86,9 @@ def read_config(path: str | Path, options: dict | None = None) -> Config:
         cfg.merge_from_dict(options or {})
     except Exception as error:  # a config is Python: anything can go wrong in it
         raise ValueError(f'config {path}: {type(error).__name__}: {error}') from error
+    for key, value in cfg.items():
+        if (key == 'model' or key.endswith(_DICTS)) and not isinstance(value, dict | None):
+            raise ValueError(f'config {path}: {key} must be a dict or None, not {value!r}')
     return cfg
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from ..errors import well_formed
 from ..files import read_json
 from ..structures.run_lengths import as_run_lengths
 from ..video_io import VideoReader
@@ -86,7 +87,7 @@ def read_coco(path: Path) -> tuple[tuple, list[str], list[str], list[tuple]]:
         raise FileNotFoundError(
             f'{file} not found: give a folder that infer wrote, or the .json of save().'
         )
-    try:
+    with well_formed(file, 'a result that save() or infer wrote'):
         content = read_json(file)
         (video,), annotations = content['videos'], content['annotations']
         names = {category['id']: category['name'] for category in content['categories']}
@@ -94,12 +95,7 @@ def read_coco(path: Path) -> tuple[tuple, list[str], list[str], list[tuple]]:
         size = (video['height'], video['width'])
         head = (texts, video['fps'], size, video['source'])
         clips = list(_clips(video, annotations, size))
-    except (KeyError, TypeError, ValueError) as error:
-        reason = f'{error} is missing' if isinstance(error, KeyError) else error
-        raise ValueError(
-            f'{file} is not a result that save() or infer wrote, or is damaged: {reason}.'
-        ) from None
-    return head, video['file_names'], video['remarks'], clips
+        return head, video['file_names'], video['remarks'], clips
 
 
 def _clips(

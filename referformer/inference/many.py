@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 import torch
 from mmengine.dist import all_gather_object, get_dist_info
 
+from ..cli import explain
+from ..errors import well_formed
 from ..files import check_folder, is_address, read_json
 from ..video_io import natural
 from .clips import check_texts
@@ -20,6 +22,7 @@ from .sources import is_image, is_pattern, match_files, open_source
 
 LAUNCHERS = ('none', 'pytorch', 'slurm')
 VIDEO_SUFFIXES = ('.mp4', '.m4v', '.mov', '.avi', '.mkv', '.webm', '.mpg', '.mpeg', '.wmv', '.gif')
+MEMORY = 'Let the model see less: a smaller --window or --shorter.'
 _SLURM = {'RANK': 'SLURM_PROCID', 'WORLD_SIZE': 'SLURM_NTASKS', 'LOCAL_RANK': 'SLURM_LOCALID'}
 
 
@@ -129,8 +132,8 @@ def segment_videos(
             source = open_source(job.video, fps, max_frames)
             segment(source, job.texts, folder, overwrite=overwrite, **options)
             done += 1
-        except (ValueError, OSError, RuntimeError, MemoryError) as error:
-            failed[job.video] = ' '.join(str(error).split()) or type(error).__name__
+        except Exception as error:
+            failed[job.video] = ' '.join(explain(error, MEMORY)[0].split())
     shares = all_gather_object(Outcome(done, kept, failed))
     failures = {video: why for share in shares for video, why in share.failed.items()}
     return Outcome(sum(s.done for s in shares), sum(s.kept for s in shares), failures)
@@ -193,8 +196,11 @@ def _is_there(folder: Path, job: Job) -> bool:
     """
     if not (folder / 'scores.json').is_file():
         return False
-    summary = read_json(folder / 'scores.json')
-    texts = [item['text'] for item in summary['sentences']]
+    file = folder / 'scores.json'
+    with well_formed(file, 'what infer wrote'):
+        summary = read_json(file)
+        texts = [item['text'] for item in summary['sentences']]
+        summary['video'] = str(summary['video'])
     if texts != job.texts or os.path.abspath(summary['video']) != os.path.abspath(job.video):
         raise FileExistsError(
             f'{folder} holds results of {summary["video"]} with the sentences {texts}; give '

@@ -1,5 +1,12 @@
 from .boxes import box_area, box_iou, cxcywh_to_xyxy, generalized_box_iou, xyxy_to_cxcywh
-from .data_sample import ABSENT, Predictions, RVOSDataSample, TextFeatures, padding_mask
+from .data_sample import (
+    ABSENT,
+    Predictions,
+    RVOSDataSample,
+    TextFeatures,
+    control_of,
+    padding_mask,
+)
 
 __all__ = [
     'ABSENT',
@@ -8,6 +15,7 @@ __all__ = [
     'TextFeatures',
     'box_area',
     'box_iou',
+    'control_of',
     'cxcywh_to_xyxy',
     'generalized_box_iou',
     'padding_mask',

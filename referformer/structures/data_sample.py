@@ -1,7 +1,7 @@
 """What travels between the parts: samples, encoded text, predictions, padding masks."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from mmengine.structures import BaseDataElement, InstanceData
@@ -9,6 +9,11 @@ from torch import Tensor
 
 # The obj_id of a sentence about an object that its video does not show.
 ABSENT = -1
+
+
+def control_of(sample: Mapping[str, Any] | BaseDataElement) -> str | None:
+    """What a sentence is a control of: 'absent', 'shuffled' (the order of its frames), or None."""
+    return 'absent' if sample.get('obj_id') == ABSENT else sample.get('frame_order')
 
 
 class RVOSDataSample(BaseDataElement):

@@ -5,7 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from ..image_files import check_pixels
+
 _MOST_CHARACTERS = 7  # of one number: 35 bits
+_LARGEST = 2**32
 
 
 def as_run_lengths(segmentation: Any, size: tuple[int, int]) -> dict:
@@ -19,6 +22,9 @@ def as_run_lengths(segmentation: Any, size: tuple[int, int]) -> dict:
     Raises:
         ValueError: If it is malformed or has another size.
     """
+    if not all(type(side) is int and side > 0 for side in size):
+        raise ValueError(f'the size {size} is not that of a picture')
+    check_pixels(*size)
     if isinstance(segmentation, list):
         return _from_polygons(segmentation, size)
     if not isinstance(segmentation, dict):
@@ -28,7 +34,9 @@ def as_run_lengths(segmentation: Any, size: tuple[int, int]) -> dict:
     counts = segmentation.get('counts')
     compressed = isinstance(counts, (str, bytes))
     runs = read_counts(counts) if compressed else _integers(counts)
-    if runs.size == 0 or runs.min() < 0 or runs.sum() != size[0] * size[1]:
+    pixels = size[0] * size[1]
+    # Each by itself, too: a sum of large ones could wrap around.
+    if runs.size == 0 or runs.min() < 0 or runs.max() > pixels or runs.sum() != pixels:
         raise ValueError(f'run lengths that do not cover {size[0]} x {size[1]} pixels')
     if compressed:
         return {'size': list(size), 'counts': counts}
@@ -57,7 +65,7 @@ def read_counts(code: str | bytes) -> np.ndarray:
     Raises:
         ValueError: If there are other characters than those of the code, or it ends too early.
     """
-    code = code.encode('ascii') if isinstance(code, str) else code
+    code = code.encode('ascii', 'replace') if isinstance(code, str) else code
     chars = np.frombuffer(code, np.uint8).astype(np.int64) - 48
     if chars.size == 0 or chars.min() < 0 or chars.max() > 63 or chars[-1] & 32:
         raise ValueError('no compressed run lengths')
@@ -77,6 +85,8 @@ def read_counts(code: str | bytes) -> np.ndarray:
 def _integers(counts: Any) -> np.ndarray:
     if not isinstance(counts, list) or not all(type(count) is int for count in counts):
         raise ValueError('run lengths are neither a string nor a list of integers')
+    if not all(0 <= count <= _LARGEST for count in counts):
+        raise ValueError('a run length is negative or too large')
     return np.array(counts, np.int64)
 
 

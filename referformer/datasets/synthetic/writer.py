@@ -8,6 +8,8 @@ import sys
 import uuid
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -174,8 +176,15 @@ def _in_order(write: partial, count: int, num_workers: int) -> Iterator[tuple]:
         return
     # Forked workers need no import; elsewhere than on Linux forking is not safe.
     method = 'fork' if sys.platform == 'linux' else 'spawn'
-    with multiprocessing.get_context(method).Pool(num_workers, _start_worker) as pool:
-        yield from pool.imap(write, range(count), chunksize=4)
+    pool = ProcessPoolExecutor(num_workers, multiprocessing.get_context(method), _start_worker)
+    try:
+        yield from pool.map(write, range(count), chunksize=4)
+    except BrokenProcessPool as error:
+        raise OSError(
+            'a worker process was ended from outside, perhaps for its memory; use fewer workers.'
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _start_worker() -> None:

@@ -18,6 +18,7 @@ from referformer.structures import ABSENT
 
 from .loading import FrameFiles
 
+_MAX_ASPECT = 100
 # 'left', 'leftmost', 'left-hand', but neither 'cleft' nor 'bright'
 _SIDES = re.compile(r'\b(left|right)(?=(?:s|most|hand|side|wards?)?\b)')
 
@@ -211,8 +212,17 @@ def resized_shape(
     height: int, width: int, shorter: int, max_size: int | None = None
 ) -> tuple[int, int]:
     """Height and width after a resize, by the reference's rounding (the longer side is cut to an
-    integer)."""
+    integer).
+
+    Raises:
+        ValueError: The frame is so narrow that nothing of it would be left.
+    """
     short, long = min(height, width), max(height, width)
+    if long > _MAX_ASPECT * short:
+        raise ValueError(
+            f'a frame of {width} x {height} pixels is too narrow: one side may be {_MAX_ASPECT} '
+            'times as long as the other. Crop it.'
+        )
     if max_size is not None and long / short * shorter > max_size:
         shorter = round(max_size * short / long)
     longer = int(shorter * long / short)

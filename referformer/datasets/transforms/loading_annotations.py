@@ -10,6 +10,8 @@ import numpy as np
 
 # Its import also keeps FFmpeg's own messages from the terminal.
 from referformer import video_io  # noqa: F401
+from referformer.errors import raised_in
+from referformer.image_files import check_pixels
 from referformer.registry import TRANSFORMS
 
 from .geometry import resize_clip
@@ -167,14 +169,18 @@ def read_h5_mask(path: str | Path, instance: int) -> np.ndarray:
             ids = np.ravel(file['instance'][()]).astype(int).tolist()
             masks = file['reMask']
             shape = masks.shape if masks.ndim == 3 else (1, *masks.shape)
+            check_pixels(*shape[-2:])
             if len(shape) != 3 or shape[0] != len(ids):
                 raise ValueError(f'reMask of shape {masks.shape} does not fit the instances {ids}')
             if instance not in ids:
                 raise ValueError(f'the instance {instance} is not there; it has {ids}')
             mask = masks[ids.index(instance)] if masks.ndim == 3 else masks[()]
-    except (OSError, ValueError) as error:  # OSError: h5py's word for a broken file
-        raise ValueError(f'{path}: {error}. Get or extract this file again.') from error
-    return mask.T > 0
+        return mask.T > 0
+    except Exception as error:  # h5py raises all kinds of errors on broken files
+        if isinstance(error, MemoryError):
+            raise
+        reason = error if raised_in(error) else 'it is no HDF5 file of this form, or broken'
+        raise ValueError(f'{path}: {reason}. Get or extract this file again.') from error
 
 
 def read_mat_masks(path: str | Path) -> np.ndarray:
@@ -203,7 +209,7 @@ def read_mat_masks(path: str | Path) -> np.ndarray:
             'Get or extract this file again.'
         )
     masks = content['part_mask']
-    if masks.ndim not in (2, 3):
+    if masks.ndim not in (2, 3) or masks.dtype.kind not in 'buif':
         raise ValueError(f'{path}: part_mask must be (H, W, T), but has the shape {masks.shape}')
     return np.moveaxis(masks if masks.ndim == 3 else masks[..., None], -1, 0) > 0
 

@@ -13,7 +13,7 @@ from referformer.structures.run_lengths import decode_mask
 from .loading import boxes_of_masks
 
 # Matches keys only: run-length codes have no quotation mark in them, their letters end at o.
-_KEY = re.compile(rb'"(\d+)"\s*:\s*\[')
+_KEY = re.compile(rb'"(\d{1,18})"\s*:\s*\[')
 
 
 @TRANSFORMS.register_module()
@@ -108,7 +108,7 @@ def read_masks(path: str | Path, span: tuple[int, int]) -> list[dict | None]:
         content = file.read(last - first)
     try:
         return json.loads(content.rstrip().removesuffix(b','))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(
             f'{path} is not valid JSON between the bytes {first} and {last}: {error}. Get it again.'
         ) from error

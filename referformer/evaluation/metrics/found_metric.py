@@ -8,6 +8,7 @@ from typing import Any
 from mmengine.logging import MMLogger
 
 from referformer.registry import METRICS
+from referformer.structures import control_of
 
 from ..measures.region_boundary import region_similarity
 from .collect import KeyedMetric, instance_masks
@@ -25,11 +26,12 @@ class Found:
     found: float = math.nan
     found_swapped: float = math.nan
     no_mask: float = math.nan
+    control: str | None = None
 
     @property
     def key(self) -> tuple[str, ...]:
-        """(video_id, exp_id)."""
-        return self.video_id, self.exp_id
+        """(video_id, exp_id), and what it is a control of."""
+        return self.video_id, self.exp_id, *filter(None, [self.control])
 
     @property
     def name(self) -> str:
@@ -87,7 +89,8 @@ def _score(sample: dict) -> Found:
     mask, target = pred[0], gt.any(0)
     if not target.any():
         empty = (~mask.any((1, 2))).mean()
-        return Found(*ids, sample.get('kind'), no_mask=float(empty >= 0.9))
+        absent = float(empty >= 0.9)
+        return Found(*ids, sample.get('kind'), no_mask=absent, control=control_of(sample))
     control = instance_masks(sample, 'gt_control')
     swapped = math.nan
     if control is not None and len(control) > 0:
@@ -97,6 +100,7 @@ def _score(sample: dict) -> Found:
         sample.get('kind'),
         found=float(region_similarity(mask, target).mean() > 0.5),
         found_swapped=swapped,
+        control=control_of(sample),
     )
 
 

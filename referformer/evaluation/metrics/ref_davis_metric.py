@@ -16,6 +16,7 @@ from torch import Tensor
 
 from referformer.datasets.ref_davis import NUM_ANNOTATORS
 from referformer.registry import METRICS
+from referformer.structures import control_of
 
 from ..measures.davis import score_unsupervised
 from ..scoring.mask_files import raise_problems
@@ -133,7 +134,8 @@ class RefDAVISMetric(KeyedMetric):
                 ``pred_instances.logits`` (1, T, h, w), ``frame_names`` and ``ori_shape``.
         """
         for sample in data_samples:
-            self._add(_found(sample))
+            if not control_of(sample):  # the protocol has none
+                self._add(_found(sample))
 
     def evaluate(self, size: int) -> dict:
         """Collect the scores of all processes; whatever happens, temporary files are gone."""
@@ -197,7 +199,9 @@ class RefDAVISMetric(KeyedMetric):
     def _groups(self) -> dict[tuple[str, int], set[int]]:
         """Numbers of the expressions of each (video, annotator)."""
         groups: dict[tuple[str, int], set[int]] = {}
-        for video_id, exp_id in self._meta('expected'):
+        for video_id, exp_id, *control in self._meta('expected'):
+            if control:
+                continue
             group = str(video_id), int(exp_id) % NUM_ANNOTATORS
             groups.setdefault(group, set()).add(int(exp_id))
         for video_id, _ in groups:

@@ -24,6 +24,7 @@ from referformer.datasets.annotation_files import (
 )
 from referformer.files import atomic_open
 from referformer.registry import METRICS
+from referformer.structures import control_of
 
 from ..scoring.mask_files import (
     Problem,
@@ -153,7 +154,7 @@ class SubmissionMetric(BaseMetric):
     file system.
 
     Complete is what has every expression of ``ann_file``, else those of the dataset's metainfo
-    ``expected``.
+    ``expected``. Controls (``shuffled_kinds``, ``absent_kinds`` of a dataset) are left out.
 
     Keys: ``submission/expressions`` and ``submission/masks``, how many were written.
 
@@ -202,8 +203,8 @@ class SubmissionMetric(BaseMetric):
         if self._folder is None:
             self._folder = tempfile.TemporaryDirectory(prefix='.submission.', dir=self.out_dir)
         for sample in data_samples:
-            if sample.get('frame_order'):
-                continue  # a sentence that comes in the usual order, too
+            if control_of(sample):
+                continue
             masks = np.asarray(sample['pred_instances']['masks'].cpu(), dtype=bool)
             name = f'expression {sample["exp_id"]} of video {sample["video_id"]}'
             size = tuple(sample['ori_shape'])
@@ -256,7 +257,7 @@ class SubmissionMetric(BaseMetric):
             keys = {e.key: e.frames for e in self.entries}
         else:
             expected = (self.dataset_meta or {}).get('expected', list(written))
-            keys = {(str(v), str(e)): () for v, e, *order in expected if not order}
+            keys = {(str(v), str(e)): () for v, e, *control in expected if not control}
         missing = [Problem('missing expressions', '/'.join(k)) for k in keys if k not in written]
         raise_problems(missing, 'The predictions', 'Test on the whole dataset.')
         if not keys:

@@ -14,7 +14,7 @@ from mmengine.logging import MMLogger
 
 from referformer.files import atomic_write
 from referformer.registry import METRICS
-from referformer.structures import ABSENT, box_iou
+from referformer.structures import box_iou, control_of
 
 from ..measures.region_boundary import (
     boundary_radius,
@@ -192,7 +192,7 @@ class VOSMetric(KeyedMetric):
             sample.get('kind'),
             len(pred[0]),
             *numbers,
-            control='absent' if sample.get('obj_id') == ABSENT else sample.get('frame_order'),
+            control=control_of(sample),
             without=int(without.sum()),
             wrongly_found=int(pred[0][without].any((1, 2)).sum()),
             box_iou=_box_overlap(sample['pred_instances'], targets[0]),

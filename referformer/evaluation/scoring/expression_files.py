@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from referformer.datasets.annotation_files import read_frames, read_videos, require
+from referformer.datasets.annotation_files import integer, read_frames, read_videos, require
 from referformer.files import read_json
 
 from .mask_files import Problem, frame_names, raise_problems
@@ -207,7 +207,8 @@ def _targets(content: dict[str, dict], key: str, path: Path) -> dict[str, dict[s
 
 
 def _ids(value: Any) -> tuple[int, ...]:
-    ids = tuple(sorted({int(i) for i in (value if isinstance(value, list) else [value])}))
+    values = value if isinstance(value, list) else [value]
+    ids = tuple(sorted({integer(i, 'an object') for i in values}))
     if not ids:
         raise ValueError('an expression must refer to an object')
     return ids

@@ -4,7 +4,6 @@ The annotation is a COCO file with one image entry and one object for each expre
 with these benchmarks; the predictions are a COCO result list with the masks of all queries.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from .mask_files import Problem, raise_problems
 
 BOX_FORMATS = ('xyxy', 'xywh')
 _WITHOUT = 'images without predictions'
+_LARGEST = 1e300
 
 Box = tuple[float, float, float, float]
 
@@ -93,7 +93,7 @@ def read_annotation(path: Path) -> list[AnnotatedImage]:
         try:
             (annotation,) = objects.get(image_id, [])
             found[image_id] = _annotated_image(image_id, entry, annotation)
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError):
             kind = 'images without one annotated object of their size'
             problems.append(Problem(kind, str(image_id)))
     raise_problems(problems, str(path), 'Get the file again.')
@@ -219,7 +219,7 @@ def _annotated_image(image_id: int | str, entry: dict, annotation: dict) -> Anno
         image_id,
         size,
         as_run_lengths(annotation['segmentation'], size),
-        None if area is None else float(area),
+        None if area is None else _number(area),
         None if box is None else _box(box, 'xywh'),
         group=str(entry.get('dataset_name') or ''),
         text=str(entry.get('caption') or ''),
@@ -261,8 +261,15 @@ def _box(values: Any, box_format: str) -> Box:
     return x, y, right, bottom
 
 
+def _number(value: Any) -> float:
+    if not _is_number(value):
+        raise ValueError('it is no number')
+    return float(value)
+
+
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    # Whole numbers of JSON have any number of digits.
+    return type(value) in (int, float) and -_LARGEST < value < _LARGEST
 
 
 def _id(entry: Any, key: str) -> int | str | None:

@@ -207,14 +207,20 @@ class ExpressionJob:
         """One score for each expression; a frame is read, scored and forgotten."""
         j, f = np.zeros((2, len(self.expressions), len(self.frames)))
         keys = sorted(set(self.expressions.values()))
+        visible = set()
         for t, frame in enumerate(self.frames):
             truth = self.truth.masks(t, frame, keys)
+            visible.update(key for key, mask in truth.items() if mask.any())
             radius = boundary_radius(*truth[keys[0]].shape)
             boundaries = {key: find_boundary(mask, radius) for key, mask in truth.items()}
             for i, (exp_id, key) in enumerate(self.expressions.items()):
                 pred = self._predicted(exp_id, frame, truth[key].shape)
                 j[i, t] = region_similarity(pred, truth[key])
                 f[i, t] = boundary_score(find_boundary(pred, radius), boundaries[key])
+        lost = [key for key in keys if key not in visible]
+        if lost and isinstance(self.truth, PaletteTruth):
+            objects = ', '.join(str(i) for key in lost for i in key)
+            raise ValueError(f'{self.truth.folder}: no mask has the object {objects}')
         return [
             Score(self.name, exp_id, j[i], f[i], self.frames)
             for i, exp_id in enumerate(self.expressions)
