@@ -7,10 +7,11 @@ from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.runner import Runner
+from mmengine.runner import FlexibleRunner, Runner
 
 from ..cli import user_errors
 from ..engine import RemoveFilesHook, read_checkpoint
+from ..engine.fsdp import use_fsdp
 from ..engine.hooks import check_resumable
 from ..engine.invalid_loss import read_batch, replay
 from ..engine.launch import (
@@ -55,6 +56,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="scale the learning rate by batch size / the config's auto_scale_lr.base_batch_size",
     )
     parser.add_argument(
+        '--fsdp',
+        action='store_true',
+        help="share the model's parameters and optimiser states out over the processes (FSDP)",
+    )
+    parser.add_argument(
         '--replay',
         metavar='FILE',
         help='do not train, but go through one step with a batch that was kept because a loss was '
@@ -87,7 +93,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         cfg.auto_scale_lr.enable = True
     set_up_launcher(cfg, args.launcher, args.local_rank)
     check_types(cfg)
-    runner = Runner.from_cfg(cfg)
+    if args.fsdp:
+        use_fsdp(cfg)
+    runner = (FlexibleRunner if args.fsdp else Runner).from_cfg(cfg)
     for reason in passed_over:
         runner.logger.warning(reason)
     # What is missing must show before the training starts and anything is deleted; the Runner would

@@ -1,6 +1,7 @@
 """What training and testing need beyond MMEngine."""
 
 from .checkpoint import load_checkpoint, read_checkpoint
+from .fsdp import ShardedOptimWrapper, ShardedStrategy
 from .hooks import (
     EpochSeedHook,
     MatchingCheckpointHook,
@@ -24,6 +25,8 @@ __all__ = [
     'MuonAdamW',
     'RemoveFilesHook',
     'SafeCheckpointHook',
+    'ShardedOptimWrapper',
+    'ShardedStrategy',
     'VideoBatchSampler',
     'VideoSampler',
     'VisualizationHook',

@@ -11,6 +11,7 @@ from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop, Runner
+from torch.distributed.fsdp import FullyShardedDataParallel
 
 from ..files import atomic_write
 from ..registry import HOOKS
@@ -118,7 +119,9 @@ class MatchingCheckpointHook(Hook):
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Check the keys before MMEngine loads them."""
         path = runner._load_from or 'the checkpoint'
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = runner.model
+        if is_model_wrapper(model) and not isinstance(model, FullyShardedDataParallel):
+            model = model.module
         # The loop is built by now if, and only if, the runner trains.
         fine_tuning = isinstance(runner._train_loop, BaseLoop) and not runner._resume
         fresh = self.fresh if fine_tuning else ()
@@ -127,7 +130,9 @@ class MatchingCheckpointHook(Hook):
         state = checkpoint.get('state_dict', checkpoint)
         for name in [name for name in state if any(re.search(p, name) for p in fresh)]:
             del state[name]
-        check_keys(model.state_dict(), checkpoint, path, fresh)
+        expected = model.state_dict()  # of a sharded model, the main process has it whole
+        if expected:
+            check_keys(expected, checkpoint, path, fresh)
 
 
 @HOOKS.register_module()

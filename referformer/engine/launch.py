@@ -163,8 +163,9 @@ def set_up_launcher(cfg: Config, launcher: str, local_rank: int | None = None) -
     if launcher != 'pytorch':
         raise ValueError(f'--launcher {launcher} needs GPUs, this machine has none; use pytorch')
     # MMEngine's own set-up asks for a CUDA device per process, in init_dist and the model wrapper.
-    torch.distributed.init_process_group('gloo')
-    atexit.register(_end_processes)
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group('gloo')
+        atexit.register(_end_processes)
     cfg.model_wrapper_cfg = {
         'type': 'MMDistributedDataParallel',
         'device_ids': None,

@@ -71,6 +71,7 @@ class SeededBatches(Sampler):
     def __init__(self, batches: Sampler, seed: int) -> None:
         self.batches = batches
         self.sampler = batches.sampler
+        self.batch_size = getattr(batches, 'batch_size', None)
         self.seed = seed
         self.iteration = self.skipped = 0
 
