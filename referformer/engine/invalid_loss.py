@@ -55,8 +55,8 @@ class InvalidLossHook(Hook):
             return
         bad = [name for name, ok in zip(losses, finite.tolist()) if not ok]
         # A gradient is that of all processes: where all losses are finite, each may be the cause.
-        suspect = bool(bad) or not any(all_gather_object(bool(bad)))
-        verdict = self._verdict(runner, bad, data_batch) if suspect else ''
+        somewhere = any(all_gather_object(bool(bad)))
+        verdict = self._verdict(runner, bad, data_batch) if bad or not somewhere else ''
         raise ValueError(
             f'iteration {runner.iter + 1}: '
             + ' '.join(filter(None, all_gather_object(verdict)))
