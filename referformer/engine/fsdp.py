@@ -14,7 +14,10 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import all_reduce, is_main_process
 from mmengine.optim import OptimWrapper
+from torch import nn
 
+from ..models.backbones.swin import SwinBlock
+from ..models.deformable_transformer import DecoderLayer, EncoderLayer
 from ..registry import OPTIM_WRAPPERS, STRATEGIES
 
 
@@ -59,6 +62,27 @@ class ShardedOptimWrapper(OptimWrapper):
         self.message_hub.update_scalar('train/grad_norm', norm.item())
 
 
+def gather_layers(
+    module: nn.Module, recurse: bool, nonwrapped_numel: int, min_num_params: int
+) -> bool:
+    """Which modules FSDP gathers one at a time: blocks of Swin, layers of the Transformers.
+
+    All else is gathered for the whole step: some parts are used by more than their ``forward``.
+
+    Args:
+        module: As FSDP gives it, ...
+        recurse: ... with the question whether to look into it, ...
+        nonwrapped_numel: ... and how many parameters are left in it.
+        min_num_params: Smaller ones are not worth the communication.
+    """
+    kind = type(module)
+    theirs = kind.__module__.startswith('transformers.') and kind.__name__.endswith(
+        ('Layer', 'Block')
+    )
+    layer = theirs or isinstance(module, (SwinBlock, EncoderLayer, DecoderLayer))
+    return recurse or (layer and nonwrapped_numel >= min_num_params)
+
+
 def use_fsdp(cfg: Config) -> None:
     """Let ``cfg`` train with FSDP; what it says under ``strategy`` goes before.
 
@@ -77,13 +101,11 @@ def use_fsdp(cfg: Config) -> None:
     wrapper.type = 'ShardedOptimWrapper'
     on_cpu = get_device() == 'cpu'
     whole = {'rank0_only': True, 'offload_to_cpu': not on_cpu}
-    policy = 'torch.distributed.fsdp.wrap.size_based_auto_wrap_policy'
     strategy = {
         'type': 'ShardedStrategy',
         'model_wrapper': {
             'type': 'MMFullyShardedDataParallel',
-            # About a block of a large Swin, or a layer of RoBERTa: gathered one at a time.
-            'auto_wrap_policy': {'type': policy, 'min_num_params': 5_000_000},
+            'auto_wrap_policy': {'type': f'{__name__}.gather_layers', 'min_num_params': 1_000_000},
             **({'device_id': 'cpu'} if on_cpu else {}),
         },
         'state_dict_cfg': {

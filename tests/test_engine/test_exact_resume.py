@@ -1,13 +1,11 @@
 """A resumed training is the uninterrupted one, bit for bit: weights, optimiser, logged losses."""
 
-import os
 import shutil
 import subprocess
 import sys
 
 import pytest
 import torch
-from gloo_processes import run_processes
 from mmengine.config import Config
 from mmengine.runner import Runner
 from toy_project import REPO, ToyDataset, write_config
@@ -158,35 +156,3 @@ def test_a_run_that_is_killed_again_and_again_ends_as_if_it_was_not(tmp_path, re
     assert all(row['loss'] == losses[row['iter']] for row in logged)
     left = {path.name for path in killed.iterdir() if path.is_file()}
     assert left == {f'iter_{last}.pth', f'iter_{last - 2}.pth', 'last_checkpoint', 'run.py'}
-
-
-def train_in_processes(rank, world_size, folder):
-    """Two straight trainings and two resumed ones, by epochs with workers and by iterations."""
-    Runner._log_env = lambda self, env_cfg: None
-    options = {
-        'launcher': 'pytorch',
-        'model_wrapper_cfg.type': 'MMDistributedDataParallel',
-        'model_wrapper_cfg.device_ids': None,
-        'model_wrapper_cfg.find_unused_parameters': True,
-    }
-    os.environ.update(LOCAL_RANK=str(rank), RANK=str(rank), WORLD_SIZE=str(world_size))
-    for name, extra, workers in (('epochs', LONG_EPOCHS, 2), ('iterations', ENDLESS, 0)):
-        for again in ('straight', 'again'):
-            run(folder, f'{name}_{again}', extra, workers, **options)
-        start = folder / f'{name}_start.pth'
-        if rank == 0:
-            shutil.copy(folder / f'{name}_straight' / 'iter_3.pth', start)
-        torch.distributed.barrier()
-        run(folder, f'{name}_resumed', extra, workers, start, **options)
-
-
-# Of eight samples, two processes with batches of two make epochs of two iterations.
-LONG_EPOCHS = EPOCHS + 'train_cfg.update(max_epochs=4)\n'
-
-
-def test_two_processes_are_repeated_and_continued_exactly(tmp_path):
-    run_processes(train_in_processes, 2, tmp_path)
-    for name in ('epochs', 'iterations'):
-        straight = tmp_path / f'{name}_straight'
-        assert not differences(straight, tmp_path / f'{name}_again')
-        assert not differences(straight, tmp_path / f'{name}_resumed')

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from model_fixtures import tiny_batch, tiny_model
 from small_configs import write_small_config
+from test_exact_resume import ENDLESS, EPOCHS, differences, run
 from toy_project import REPO, ToyModel, write_config
 
 from referformer.commands import train
@@ -48,6 +50,7 @@ EVERY_ITERATION = """
 default_hooks.update(checkpoint=dict(interval=1, by_epoch=False))
 train_dataloader['sampler']['shuffle'] = False
 find_unused_parameters = True
+log_processor = dict(window_size=1)
 """
 
 
@@ -145,7 +148,28 @@ def shard(rank, folder):
     return 'done'
 
 
-TASKS = [share_a_batch, meet_nan, log_means, shard]
+def train_and_resume(rank, folder):
+    """Straight trainings, two of each kind, and resumed ones."""
+    options = {
+        'launcher': 'pytorch',
+        'model_wrapper_cfg.type': 'MMDistributedDataParallel',
+        'model_wrapper_cfg.device_ids': None,
+        'model_wrapper_cfg.find_unused_parameters': True,
+    }
+    # Of eight samples, two processes with batches of two make epochs of two iterations.
+    epochs = EPOCHS + 'train_cfg.update(max_epochs=4)\n'
+    for name, extra, workers in (('epochs', epochs, 2), ('iterations', ENDLESS, 0)):
+        for again in ('straight', 'again'):
+            run(folder, f'{name}_{again}', extra, workers, **options)
+        start = folder / f'{name}_start.pth'
+        if rank == 0:
+            shutil.copy(folder / f'{name}_straight' / 'iter_3.pth', start)
+        torch.distributed.barrier()
+        run(folder, f'{name}_resumed', extra, workers, start, **options)
+    return 'done'
+
+
+TASKS = [share_a_batch, meet_nan, log_means, shard, train_and_resume]
 
 
 def test_two_processes_with_a_clip_each_are_one_with_both(outcome):
@@ -158,6 +182,14 @@ def test_two_processes_with_a_clip_each_are_one_with_both(outcome):
             is_loss = 'loss' in name
             found = sum(r[name] for r in both) / 2 if is_loss else both[0][name]
             assert found == pytest.approx(value, rel=1e-5, abs=1e-9), (i, name)
+
+
+@pytest.mark.parametrize('name', ['epochs', 'iterations'])
+def test_two_processes_are_repeated_and_continued_exactly(outcome, name):
+    assert told_by(outcome, train_and_resume) == ['done', 'done']
+    straight = outcome / f'{name}_straight'
+    assert not differences(straight, outcome / f'{name}_again')
+    assert not differences(straight, outcome / f'{name}_resumed')
 
 
 def test_a_loss_that_is_nan_in_one_process_ends_both_before_they_save(outcome, capfd):

@@ -15,6 +15,7 @@ sys.path.insert(0, str(REPO / 'tools' / 'analysis_tools'))
 from check_parity import exceeded, main, run
 from parity_cases import Case, Fixtures
 from parity_post import post_cases
+from parity_trajectory import Trajectory, check_trajectory
 
 # Every option once: padding, odd sizes, classes, one annotated frame, a trained text encoder,
 # no refinement, no coordinates, dilation, more frames than the window.
@@ -67,6 +68,23 @@ def test_the_official_model_is_reproduced(fixtures, name):
 def test_the_official_post_processing_is_reproduced(fixtures, name):
     measures, _ = run(fixtures, f'post/{name}')
     assert not exceeded(measures), measures
+
+
+@needs_mmdet
+@pytest.mark.slow
+def test_steps_of_the_official_training_are_reproduced(fixtures):
+    """Two of them; check_parity.py goes through all."""
+    trajectory = Trajectory(fixtures, 'resnet50')
+    shares, wrong = trajectory.run(2)
+    assert max(shares.values()) <= 1, shares
+    assert wrong == {'match': 0, 'groups': 0}
+    trajectory.optim_wrapper.param_groups[0]['weight_decay'] *= 1.1
+    assert trajectory._wrong_groups(2) == 1
+
+
+def test_a_trajectory_of_an_unknown_backbone_is_named():
+    with pytest.raises(ValueError, match=r'trajectory/vgg.npz: no config for it, only resnet50'):
+        check_trajectory(None, 'vgg')
 
 
 def test_no_post_processing_is_forgotten(shared_dir):
