@@ -15,6 +15,7 @@ from mmengine.device import get_device
 from mmengine.dist import all_reduce, is_main_process
 from mmengine.optim import OptimWrapper
 from torch import nn
+from torch.distributed.fsdp import FullyShardedDataParallel
 
 from ..models.backbones.swin import SwinBlock
 from ..models.deformable_transformer import DecoderLayer, EncoderLayer
@@ -40,6 +41,17 @@ class ShardedStrategy(FSDPStrategy):
         super().save_checkpoint(str(temporary), **options)
         if is_main_process():
             os.replace(temporary, path)
+
+    def optim_state_dict(self) -> dict:
+        """The optimiser's state of all parameters, by name; on the main process."""
+        return FullyShardedDataParallel.optim_state_dict(self.model, self.optim_wrapper.optimizer)
+
+    def load_optim_state_dict(self, state_dict: dict) -> None:
+        """Take one's own part. MMEngine gives the arguments in the order of older PyTorch."""
+        part = FullyShardedDataParallel.optim_state_dict_to_load(
+            model=self.model, optim=self.optim_wrapper.optimizer, optim_state_dict=state_dict
+        )
+        self.optim_wrapper.load_state_dict(part)
 
 
 @OPTIM_WRAPPERS.register_module()
