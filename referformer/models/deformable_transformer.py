@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from referformer.registry import MODELS, build
 
 from .frame_chunks import by_frames
+from .precision import full_precision
 from .vision_language import FeedForward
 
 _EPS = 1e-5
@@ -272,7 +273,7 @@ class DeformableTransformer(BaseModule):
         references = _pixel_references(shapes, ratios).expand(x.shape[0], -1, -1, -1)
         x = by_frames(self._encode, x, pos, references, shapes, mask)
         # Boxes move with every bit of the few queries: full precision, under autocast too.
-        with torch.autocast(x.device.type, enabled=False):
+        with full_precision(x):
             full = x.to(query_pos.dtype)
             output = self._decode(full, shapes, mask, ratios, queries, query_pos)
         sizes = [h * w for h, w in shapes]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from referformer.registry import MODELS
 
 from .deformable_transformer import MLP
+from .precision import full_precision
 
 # Stride of the mask grid: cell i has its centre at 4 i + 2 pixels.
 _STRIDE = 4
@@ -96,7 +97,7 @@ class DynamicMaskHead(BaseModule):
 
     def _kernels(self, hs: Tensor) -> list[Tensor]:
         """Weights (..., out, in), biases (..., out) of the three layers, from (D, B, T, Q, C)."""
-        with torch.autocast(hs.device.type, enabled=False):  # coordinates reach hundreds of pixels
+        with full_precision(hs):  # coordinates reach hundreds of pixels
             parts = self.controller(hs).split(self.kernel_sizes, -1)
         w1, w2, w3 = (
             p.unflatten(-1, (out, -1)) for p, out in zip(parts, (self.num_channels,) * 2 + (1,))

@@ -233,7 +233,7 @@ def _obstacle(backend: str, device: str) -> str:
     if backend == 'csrc':
         if _CSRC_OBSTACLE:
             return _CSRC_OBSTACLE
-        key = device.upper()
+        key = 'Meta' if device == 'meta' else device.upper()
         if not torch._C._dispatch_has_kernel_for_dispatch_key('referformer::ms_deform_attn', key):
             return "referformer._C has no kernel for this device; use 'mmcv' or 'torch'"
     if backend == 'mmcv':

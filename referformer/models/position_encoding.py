@@ -58,7 +58,9 @@ def sine_encoding_2d(
         (B, C, h, w); (1, C, h, w) without a mask, the same tensor every time: do not write into it.
     """
     if padding_mask is None:
-        return _unpadded_2d(*size, channels, torch.device(device))
+        # Tensors of a graph that is being traced must not outlive it.
+        make = _unpadded_2d.__wrapped__ if torch.compiler.is_compiling() else _unpadded_2d
+        return make(*size, channels, torch.device(device))
     seen = (~padding_mask).float()
     rows, columns = seen.cumsum(1), seen.cumsum(2)
     y = _interleave(_angle(rows, rows[:, -1:]), channels // 2)

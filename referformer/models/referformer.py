@@ -26,6 +26,7 @@ from referformer.structures.targets import stack_targets
 from .frame_chunks import by_frames
 from .position_encoding import sine_encoding_1d, sine_encoding_2d
 from .postprocess import choose_queries, empty_absent, join_clips, masks_at_original_size
+from .precision import full_precision
 from .vision_language import WordTokens
 
 
@@ -169,9 +170,10 @@ class ReferFormer(BaseModel):
             maps = self.backbone(inputs)
         else:
             maps = by_frames(self.backbone, inputs.flatten(0, 1))
-        key_frames = torch.tensor([s.get('key_frames') or range(T) for s in samples])
-        if key_frames.shape[1] < T:  # A2D, JHMDB: one annotated frame; only it goes on
-            index = (key_frames + torch.arange(B)[:, None] * T).flatten().to(inputs.device)
+        key_frames = [s.get('key_frames') or range(T) for s in samples]
+        if len(key_frames[0]) < T:  # A2D, JHMDB: one annotated frame; only it goes on
+            index = [t + i * T for i, frames in enumerate(key_frames) for t in frames]
+            index = torch.tensor(index, device=inputs.device)
             maps = [x[index] for x in maps]
 
         levels = self.projection(maps[1:])
@@ -193,7 +195,7 @@ class ReferFormer(BaseModel):
         B = text.sentence.shape[0]
         T = visual.stride4.shape[0] // B
         keys = text.words + sine_encoding_1d(text.mask, text.words.shape[-1])
-        words = WordTokens(text.words, keys, text.mask if text.mask.any() else None)
+        words = WordTokens(text.words, keys, text.mask if text.padded else None)
 
         levels = visual.levels
         if self.fusion is not None:
@@ -213,7 +215,7 @@ class ReferFormer(BaseModel):
             words,
         )
         heads = self.class_heads
-        with torch.autocast(output.hs.device.type, enabled=False):
+        with full_precision(output.hs):
             logits = [heads[i % len(heads)](x) for i, x in enumerate(output.hs)]
         references = (
             output.references.detach() if self.transformer.with_box_refine else output.references

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from referformer.registry import MODELS
 from referformer.structures import TextFeatures
 
+from .precision import full_precision
 from .pretrained import architecture, make_config, read_weights, words_of
 
 POOLINGS = ('auto', 'pooler', 'first', 'mean')
@@ -141,24 +142,34 @@ class TransformersTextEncoder(BaseModule):
             return_attention_mask=True,
             return_tensors='pt',
         )
+        # Lengths are read before the tokens leave the CPU: later, a GPU would be waited for.
+        lengths = (tokens['attention_mask'] == 1).sum(1)
+        longest = int(lengths.max())
+        padded = int(lengths.min()) < longest
         device = self.projection[0].weight.device
-        return self.encode(tokens['input_ids'].to(device), tokens['attention_mask'].to(device))
+        ids, mask = (tokens[name].to(device) for name in ('input_ids', 'attention_mask'))
+        found = self.encode(ids, mask, padded)
+        return TextFeatures(
+            found.words[:, :longest], found.mask[:, :longest], found.sentence, padded
+        )
 
-    def encode(self, input_ids: Tensor, attention_mask: Tensor) -> TextFeatures:
+    def encode(
+        self, input_ids: Tensor, attention_mask: Tensor, padded: bool = True
+    ) -> TextFeatures:
         """Encode tokens, (B, L) each; 1 in ``attention_mask`` = token, all else = padding.
 
         In full precision under autocast too: a few words cost little, and every pixel reads them.
+
+        Args:
+            padded: False promises that there is no padding, for which nothing is then computed.
         """
         mask = attention_mask != 1
-        read = None if self._fixed_length else attention_mask
-        with torch.autocast(input_ids.device.type, enabled=False):
+        read = attention_mask if padded and not self._fixed_length else None
+        with full_precision(input_ids):
             with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
                 output = self.encoder(input_ids=input_ids, attention_mask=read)
             words, sentence = output.last_hidden_state, self._pool(output, mask)
-            if self._fixed_length:
-                longest = int((~mask).sum(1).max())
-                words, mask = words[:, :longest], mask[:, :longest]
-            return TextFeatures(self.projection(words), mask, self.projection(sentence))
+            return TextFeatures(self.projection(words), mask, self.projection(sentence), padded)
 
     @property
     def _fixed_length(self) -> bool:

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from referformer.registry import MODELS
 
+from .precision import full_precision
+
 # Tokens of the feed-forward widened at once when no gradient is needed.
 _FFN_CHUNK = 1024
 
@@ -119,7 +121,7 @@ class VisionLanguageFusion(BaseModule):
         """Fuse one level, (B*T, C, h, w) -> (B*T, C, h, w)."""
         B = text.words.shape[0]
         maps = maps.to(text.words.dtype)
-        with torch.autocast(maps.device.type, enabled=False):
+        with full_precision(maps):
             read = attend(self.attn, to_tokens(maps, B), text.keys, text.words, text.mask)
         return maps * to_maps(read, maps.shape[-2:])
 

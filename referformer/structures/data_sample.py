@@ -59,6 +59,7 @@ class TextFeatures(NamedTuple):
     words: Tensor  # (B, L, C)
     mask: Tensor  # (B, L), True = padded word
     sentence: Tensor  # (B, C)
+    padded: bool = True  # False where no word is; known without a look at the mask
 
 
 class Predictions(NamedTuple):
