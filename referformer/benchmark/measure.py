@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 _STATUS = Path('/proc/self/status')
-_SIDE = 2048  # of the matrices that the machine's rate is measured with
+_SIDE = 1024  # of the matrices that the machine's rate is measured with
 
 
 def measure(
@@ -127,7 +127,7 @@ def timed(parts: Mapping[str, list[nn.Module]], device: str) -> Iterator[dict[st
 
 
 def matmul_rates(device: str = 'cpu') -> dict[str, float]:
-    """GFLOP/s of a product of two 2048 x 2048 matrices, the best of five, by library and type."""
+    """GFLOP/s of a product of two 1024 x 1024 matrices, the best of five, by library and type."""
     a, b = (torch.randn(_SIDE, _SIDE, device=device) for _ in range(2))
     forms: dict[str, Callable[[], Tensor]] = {'fp32': lambda: a @ b}
     if torch.device(device).type == 'cpu':

@@ -94,6 +94,8 @@ def _check(args: argparse.Namespace) -> None:
         raise ValueError('--shape must be at least 32 32')
     if args.warmup < 0 or min(args.processes) < (0 if args.kind == 'loading' else 1):
         raise ValueError('--warmup and --processes must not be negative, scoring needs a process')
+    if args.kind == 'scoring' and args.frames[0] < 3:
+        raise ValueError('--frames must be at least 3: the first and last of a video do not count')
     if args.json:
         check_folder(args.json.parent)
 
