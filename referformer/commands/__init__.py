@@ -10,6 +10,7 @@ VERBS = {  # the module of get-weights is get_weights
     'train': 'train a model',
     'test': 'test a checkpoint',
     'score': 'score files of masks without a model',
+    'benchmark': 'measure time and memory here',
     'convert': 'convert weights from and to the official names',
     'publish': 'gather a trained model in a folder that needs nothing else',
 }

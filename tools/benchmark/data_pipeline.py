@@ -6,12 +6,10 @@ take turns. Both end with uint8 clips; the plain form does not even bring them t
 """
 
 import argparse
-import json
 import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,12 +22,18 @@ from PIL import Image
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from referformer.benchmark.loading import (
+    SIZE,
+    SeededClips,
+    make_frames,
+    read_frames,
+    write_dataset,
+)
 from referformer.datasets import RVOSDataset
 from referformer.datasets.transforms import RandomChoice
 from referformer.datasets.transforms.geometry import resized_shape, swap_sides
 
 REPO = Path(__file__).resolve().parents[2]
-SIZE = (720, 1280)
 CROP_SHORTER = 500  # before the crop, on average
 
 
@@ -66,10 +70,11 @@ def main() -> None:
     torch.set_num_threads(1)
     pipeline = Config.fromfile(args.config)['train_pipeline']
     with tempfile.TemporaryDirectory() as folder:
-        write_dataset(Path(folder), args.video, args.quality)
+        frames = read_frames(str(args.video)) if args.video.exists() else make_frames()
+        write_dataset(Path(folder), frames, args.quality)
         dataset = RVOSDataset(folder, num_frames=args.num_frames, pipeline=pipeline)
         forms = {
-            'ours': Ours(dataset, args.clips),
+            'ours': SeededClips(dataset, args.clips),
             'plain': Plain(dataset, args.clips),
         }
         sizes = [path.stat().st_size for path in Path(folder).rglob('*.jpg')]
@@ -77,13 +82,15 @@ def main() -> None:
             f'{platform.machine()}, torch {torch.__version__}, OpenCV {cv2.__version__}, '
             f'JPEGs of {statistics.mean(sizes) / 1e3:.0f} kB'
         )
-        profile(dataset, args.clips)
+        spent = forms['ours'].profile()
+        each = (f'{k} {1e3 * v["median"] / args.clips:.1f}' for k, v in spent.items())
+        print('ours, ms a clip:', ', '.join(each))
         for name, form in forms.items():
             print(f'{name:<6} {processor_time(form):6.1f} ms of processor time a clip')
         compare(forms, args.rounds)
 
 
-def compare(forms: dict[str, 'Ours'], rounds: int) -> None:
+def compare(forms: dict[str, SeededClips], rounds: int) -> None:
     """Time all clips through a loader with one worker, form by form, round by round."""
     loaders = {
         name: DataLoader(form, num_workers=1, persistent_workers=True, collate_fn=pseudo_collate)
@@ -106,21 +113,7 @@ def compare(forms: dict[str, 'Ours'], rounds: int) -> None:
     print(f'ratio  {statistics.median(ratios):6.2f} ({min(ratios):.2f} to {max(ratios):.2f})')
 
 
-def profile(dataset: RVOSDataset, num: int) -> None:
-    """Print what each transform of ours takes, in this process."""
-    spent: dict[str, float] = {}
-    for index in range(num):
-        np.random.seed(index)
-        results = dataset.get_data_info(index % len(dataset))
-        for transform in dataset.pipeline.transforms:
-            start = time.perf_counter()
-            results = transform(results)
-            name = type(transform).__name__
-            spent[name] = spent.get(name, 0.0) + time.perf_counter() - start
-    print('ours, ms a clip:', ', '.join(f'{k} {1e3 * v / num:.1f}' for k, v in spent.items()))
-
-
-def processor_time(form: 'Ours') -> float:
+def processor_time(form: SeededClips) -> float:
     """Milliseconds a clip, in this process: what other programs do counts less than in a race."""
     start = time.process_time()
     for index in range(len(form)):
@@ -128,24 +121,7 @@ def processor_time(form: 'Ours') -> float:
     return 1e3 * (time.process_time() - start) / len(form)
 
 
-class Ours:
-    """The pipeline of the config; item i has the random numbers of seed i."""
-
-    def __init__(self, dataset: RVOSDataset, num: int) -> None:
-        self.dataset = dataset
-        self.num = num
-
-    def __len__(self) -> int:
-        """Number of clips of a turn."""
-        return self.num
-
-    def __getitem__(self, index: int) -> dict:
-        """A packed clip."""
-        np.random.seed(index)
-        return self.dataset[index % len(self.dataset)]
-
-
-class Plain(Ours):
+class Plain(SeededClips):
     """The same augmentation as loops over frames, in the order of the reference: flip, distortion
     at full size, then resize or resize, crop, resize."""
 
@@ -233,57 +209,6 @@ def plain_distort(frame: Image.Image) -> Image.Image:
     if heads():
         image = image[..., np.random.permutation(3)]
     return Image.fromarray(image.astype(np.int32).astype(np.uint8))
-
-
-def write_dataset(
-    root: Path, video: Path, quality: int, num_videos: int = 3, num_frames: int = 12
-) -> None:
-    """Write videos of 1280x720 JPEGs with one large object, in the layout of Ref-YouTube-VOS."""
-    frames = read_frames(video) if video.exists() else make_frames()
-    names = [f'{5 * t:05d}' for t in range(num_frames)]
-    videos = {}
-    for number in range(num_videos):
-        folders = [root / 'train' / kind / f'v{number}' for kind in ('JPEGImages', 'Annotations')]
-        for folder in folders:
-            folder.mkdir(parents=True)
-        for t, name in enumerate(names):
-            Image.fromarray(next(frames)).save(folders[0] / f'{name}.jpg', quality=quality)
-            mask = np.zeros(SIZE, np.uint8)
-            cv2.ellipse(mask, (630 + 2 * t, 360), (430, 260), 5 * number, 0, 360, 1, -1)
-            image = Image.fromarray(mask)
-            image.putpalette(bytes(range(256)) * 3)
-            image.save(folders[1] / f'{name}.png')
-        expression = {'exp': 'the dog on the left', 'obj_id': '1'}
-        videos[f'v{number}'] = {'frames': names, 'expressions': {'0': expression}}
-    path = root / 'meta_expressions/train/meta_expressions.json'
-    path.parent.mkdir(parents=True)
-    path.write_text(json.dumps({'videos': videos}))
-    objects = {video_id: {'objects': {'1': {'category': 'dog'}}} for video_id in videos}
-    (root / 'train/meta.json').write_text(json.dumps({'videos': objects}))
-
-
-def read_frames(path: Path) -> Iterator[np.ndarray]:
-    """Every fifth frame of a video at 1280x720, RGB."""
-    video = cv2.VideoCapture(str(path))
-    number = 0
-    while True:
-        found, frame = video.read()
-        if not found:
-            raise ValueError(f'{path} has too few frames: name a longer video with --video')
-        if number % 5 == 0:
-            frame = cv2.resize(frame, SIZE[::-1], interpolation=cv2.INTER_AREA)
-            yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
-        number += 1
-
-
-def make_frames() -> Iterator[np.ndarray]:
-    """Smooth random textures with noise, RGB."""
-    rng = np.random.default_rng(0)
-    while True:
-        coarse = rng.integers(0, 256, (23, 40, 3), dtype=np.uint8)
-        frame = cv2.resize(coarse, SIZE[::-1], interpolation=cv2.INTER_CUBIC).astype(np.int16)
-        frame += rng.integers(-12, 13, frame.shape, dtype=np.int16)
-        yield frame.clip(0, 255).astype(np.uint8)
 
 
 if __name__ == '__main__':
