@@ -1,6 +1,7 @@
 """Using a trained model without knowing its config."""
 
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from logging import WARNING
 from pathlib import Path
@@ -18,14 +19,15 @@ from .engine.checkpoint import load_checkpoint
 from .engine.device import check_device
 from .engine.launch import read_config, read_tokenizer
 from .inference import (
-    DEFAULT_WINDOW,
     ClipInferencer,
+    ClipPrediction,
     ResultWriter,
     VideoPrediction,
     check_sizes,
     check_texts,
 )
 from .inference.sources import open_source
+from .models.precision import check_dtype
 from .registry import INFERENCERS, MODELS
 from .video_io import prefetch
 from .zoo import DEFAULT_MODEL, list_models
@@ -40,6 +42,7 @@ def init_model(
     checkpoint: str | Path | None = None,
     device: str = 'auto',
     cfg_options: dict[str, Any] | None = None,
+    dtype: str | None = None,
 ) -> nn.Module:
     """Build a model, load its weights, and make it ready for inference.
 
@@ -51,6 +54,8 @@ def init_model(
             takes those of the name or folder, and leaves the weights random where there are none.
         device: ``cpu``, ``cuda``, ``cuda:1``, ...; ``auto`` takes CUDA where there is any.
         cfg_options: Changes to the config, ``{'model.num_queries': 1}``.
+        dtype: What predictions are computed in: ``fp32`` (exact), ``bf16`` (CPU and CUDA) or
+            ``fp16`` (CUDA); None: what the config says, which is ``fp32`` unless it says so.
 
     Returns:
         The model in evaluation mode, with its config as ``model.cfg``, and as ``model.card`` what
@@ -64,6 +69,9 @@ def init_model(
         OSError: If the tokenizer is not there.
     """
     target = check_device(device)
+    if dtype is not None:
+        check_dtype(dtype, target)
+        cfg_options = {**(cfg_options or {}), 'model.test_cfg.dtype': dtype}
     source = config
     if not isinstance(config, Config):
         config = read_config(config)
@@ -101,6 +109,7 @@ class ReferFormerInferencer:
         weights: The checkpoint; see ``init_model``.
         device: See ``init_model``.
         cfg_options: See ``init_model``.
+        dtype: See ``init_model``.
     """
 
     def __init__(
@@ -109,9 +118,10 @@ class ReferFormerInferencer:
         weights: str | Path | None = None,
         device: str = 'auto',
         cfg_options: dict[str, Any] | None = None,
+        dtype: str | None = None,
     ) -> None:
         if not isinstance(model, nn.Module):
-            model = init_model(model, weights, device, cfg_options)
+            model = init_model(model, weights, device, cfg_options, dtype)
         self.model = model
 
     def __call__(
@@ -119,7 +129,7 @@ class ReferFormerInferencer:
         video: Any,
         texts: Sequence[str] | str,
         out_dir: str | Path | None = None,
-        window: int = DEFAULT_WINDOW,
+        window: int | None = None,
         shorter: int | None = None,
         score_thr: float = 0.0,
         presence_thr: float | None = None,
@@ -127,6 +137,8 @@ class ReferFormerInferencer:
         boxes: bool = True,
         extras: Sequence[str] = (),
         progress: bool = False,
+        mode: str | None = None,
+        max_memory: str | None = None,
     ) -> VideoPrediction:
         """Segment one video.
 
@@ -134,7 +146,7 @@ class ReferFormerInferencer:
             video: What ``inference.sources.open_source`` takes: a file, a folder, an array, ...
             texts: One sentence per object.
             out_dir: Where to write what ``inference.ResultWriter`` describes; None: nowhere.
-            window: Frames that are seen together; 0 for the whole video.
+            window: Frames that are seen together, 36 by default; 0 for the whole video.
             shorter: Shorter side, in pixels, that the model sees; None: what its config says.
             score_thr: Where a sentence scores less than this in a clip, its masks are empty.
             presence_thr: Frames in which the model is less sure than this that the object is there
@@ -143,30 +155,47 @@ class ReferFormerInferencer:
             boxes: Draw boxes and reference points.
             extras: What else to write into ``out_dir``: ``matte``, ``cutout``, ``cutout-png``,
                 ``cvat``, ``labelstudio``; see ``inference.ResultWriter``.
-            progress: Show a progress bar.
+            progress: Show a progress bar, and how the video is seen and what memory that takes.
+            mode: ``whole``, ``window`` or ``stream``; see ``inference.ClipInferencer.stream``.
+            max_memory: See ``inference.ClipInferencer``.
 
         Raises:
             FileNotFoundError, ValueError: As ``open_source``; for an empty sentence.
             FileExistsError: If ``out_dir`` holds results.
         """
         texts = check_texts(texts)
-        check_sizes(window, shorter, presence_thr)
+        chosen = check_sizes(window, shorter, presence_thr, mode)
         reader = open_source(video)
-        clips = ClipInferencer(self.model, shorter=shorter, presence_thr=presence_thr)
+        clips = ClipInferencer(
+            self.model, shorter=shorter, presence_thr=presence_thr, max_memory=max_memory
+        )
+        plan = clips.plan(len(reader), np.zeros((*reader.size, 3), np.uint8), len(texts), chosen)
+        if progress:
+            print(plan, flush=True)
         result = VideoPrediction(texts, reader.fps, reader.size, reader)
         writer = out_dir and ResultWriter(out_dir, result, overwrite, boxes, extras)
         begin = perf_counter()
         bar = tqdm(total=len(reader) or None, unit='frame', disable=not progress)
-        with bar, writer or nullcontext():
-            for clip in clips.stream(prefetch(reader), texts, window):
-                clip = clip.hide(below=score_thr)
-                if not clip.start:
-                    result.remarks = self._remarks(texts, clip.frames)
-                result.append(clip)
-                if writer:
-                    writer.write(clip)
-                result.seconds = round(perf_counter() - begin, 2)
+
+        def keep(clip: ClipPrediction) -> None:
+            clip = clip.hide(below=score_thr)
+            if not clip.start:
+                result.remarks = self._remarks(texts, clip.frames)
+            result.remarks += _relocks(texts, clip)
+            result.append(clip)
+            if writer:
+                writer.write(clip)
+            result.seconds = round(perf_counter() - begin, 2)
+
+        with bar, writer or nullcontext(), ThreadPoolExecutor(1) as other:
+            written: Future | None = None
+            for clip in clips.stream(prefetch(reader), texts, window, mode):
+                if written:  # no more than one clip waits
+                    written.result()
+                written = other.submit(keep, clip)
                 bar.update(len(clip.frames))
+            if written:
+                written.result()
             bar.total = bar.n  # the container may have claimed another number
         if writer:
             result.files = writer.files()
@@ -179,3 +208,17 @@ class ReferFormerInferencer:
         for remark in remarks:
             print_log(remark, 'current', WARNING)
         return remarks
+
+
+def _relocks(texts: Sequence[str], clip: ClipPrediction) -> list[str]:
+    """Where a stream lost its object for another one; logged too."""
+    if clip.relocked is None:
+        return []
+    remarks = [
+        f'"{text}": another object is followed from frame {clip.start} on'
+        for text, relocked in zip(texts, clip.relocked)
+        if relocked
+    ]
+    for remark in remarks:
+        print_log(remark, 'current', WARNING)
+    return remarks

@@ -20,8 +20,10 @@ from mmengine.dist import is_main_process
 from ..apis import ReferFormerInferencer, check_device
 from ..cli import user_errors
 from ..engine.launch import read_config
-from ..inference import DEFAULT_WINDOW, check_output, check_sizes, check_texts, many
+from ..inference import DEFAULT_WINDOW, MODES, check_output, check_sizes, check_texts, many
 from ..inference.sources import is_camera, is_image, open_source
+from ..models.memory import read_bytes
+from ..models.precision import DTYPES, check_dtype
 from ..zoo import DEFAULT_MODEL
 from ..zoo.weights import find_checkpoint
 
@@ -55,8 +57,24 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--window',
         type=int,
-        default=DEFAULT_WINDOW,
-        help='frames that are seen together; 0: the whole video (default: %(default)s)',
+        help=f'frames that are seen together (default: {DEFAULT_WINDOW}); 0: the whole video',
+    )
+    parser.add_argument(
+        '--mode',
+        choices=MODES,
+        help='whole: the video as one; window: independent clips (default); stream: overlapping '
+        'ones with the object followed across them, for videos of any length',
+    )
+    parser.add_argument(
+        '--max-memory',
+        metavar='SIZE',
+        help='what the prediction may take beyond the model, such as 2GB; else as many sentences '
+        'run together as the config says',
+    )
+    parser.add_argument(
+        '--dtype',
+        choices=DTYPES,
+        help='what the model computes in: fp32 (exact), bf16, fp16 (CUDA); default: config, fp32',
     )
     parser.add_argument('--shorter', type=int, help='shorter side the model sees; default: config')
     parser.add_argument('--score-thr', type=float, default=0.0, help='no mask below this score')
@@ -100,11 +118,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     jobs = _jobs(args)
     texts = check_texts(args.sentences) if jobs is None else []
-    check_sizes(args.window, args.shorter, args.presence_thr)
+    check_sizes(args.window, args.shorter, args.presence_thr, args.mode)
+    if args.max_memory is not None:
+        read_bytes(args.max_memory)
     read_config(args.config)
-    check_device(args.device)
+    device = check_device(args.device)
+    if args.dtype:
+        check_dtype(args.dtype, device)
     options = {
         'window': args.window,
+        'mode': args.mode,
+        'max_memory': args.max_memory,
         'shorter': args.shorter,
         'score_thr': args.score_thr,
         'presence_thr': args.presence_thr,
@@ -124,10 +148,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     reader.verify()
     checkpoint = _weights(args)
 
-    inferencer = ReferFormerInferencer(args.config, checkpoint, args.device)
+    inferencer = ReferFormerInferencer(args.config, checkpoint, args.device, dtype=args.dtype)
     result = inferencer(reader, texts, args.out, progress=True, **options)
-    mode = f'window={args.window}' if args.window else 'whole'
-    print(f'{result}\nmode {mode}')
+    print(result)
     for what, path in result.files.items():
         print(f'  {what}: {path}')
 
@@ -161,7 +184,8 @@ def _segment_many(
 ) -> None:
     """Segment many videos, and say what became of them; exit code 1 if one failed."""
     many.join_processes(args.launcher)
-    inferencer = ReferFormerInferencer(args.config, checkpoint, many.own_device(args.device))
+    device = many.own_device(args.device)
+    inferencer = ReferFormerInferencer(args.config, checkpoint, device, dtype=args.dtype)
     options['progress'] = is_main_process()
     out = many.segment_videos(inferencer, jobs, args.out, args.fps, args.max_frames, **options)
     many.leave_processes()

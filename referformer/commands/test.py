@@ -15,6 +15,7 @@ from mmengine.runner import Runner
 
 from ..cli import user_errors
 from ..engine.checkpoint import load_checkpoint
+from ..engine.device import check_device
 from ..engine.launch import (
     add_run_arguments,
     check_types,
@@ -24,6 +25,8 @@ from ..engine.launch import (
     set_up_launcher,
 )
 from ..files import atomic_open, atomic_write, check_folder
+from ..inference import DEFAULT_WINDOW, MODES, choose_mode
+from ..models.precision import DTYPES, check_dtype
 from ..zoo.weights import find_checkpoint, settle_tokenizer
 
 
@@ -56,6 +59,20 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         action='store_true',
         help='--out, --dump and --show-dir may replace earlier results',
     )
+    parser.add_argument(
+        '--dtype',
+        choices=DTYPES,
+        help='what the model computes in: fp32 (exact), bf16, fp16 (CUDA); default: config, fp32',
+    )
+    parser.add_argument(
+        '--mode',
+        choices=MODES,
+        help='whole: every clip as it is; window, stream: in independent, or overlapping and '
+        'linked windows; default: config',
+    )
+    parser.add_argument(
+        '--window', type=int, help=f'frames of a window (default with --mode: {DEFAULT_WINDOW})'
+    )
     add_run_arguments(parser)
     return parser.parse_args(argv)
 
@@ -66,6 +83,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     choose_device(args.device)
     cfg = load_config(args.config, args.cfg_options, args.work_dir, 'test')
+    cfg.merge_from_dict(prediction_options(args))
     if cfg.get('test_cfg') is None or cfg.get('test_dataloader') is None:
         raise ValueError(f'{args.config} has no test_cfg and test_dataloader: nothing to test')
     if Path(cfg.work_dir, 'last_checkpoint').exists():
@@ -110,6 +128,22 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f'predictions: {args.dump}')
     if args.show_dir:
         print(f'drawn predictions: {args.show_dir}')
+
+
+def prediction_options(args: argparse.Namespace) -> dict[str, object]:
+    """Changes to the config that ``--dtype``, ``--mode`` and ``--window`` stand for.
+
+    Raises:
+        ValueError: They contradict each other, or the device cannot compute in this type.
+    """
+    changes: dict[str, object] = {}
+    if args.dtype:
+        check_dtype(args.dtype, check_device(args.device))
+        changes['dtype'] = args.dtype
+    if args.mode or args.window is not None:
+        mode = choose_mode(args.mode, args.window)
+        changes |= {'window': mode.window, 'stream': mode.name == 'stream'}
+    return {f'model.test_cfg.{key}': value for key, value in changes.items()}
 
 
 def add_dump(cfg: Config, folder: Path) -> None:

@@ -14,12 +14,13 @@ import torch
 from mmengine.registry import init_default_scope
 from torch import nn
 
+from ..models.linking import QueryLink
+from ..models.memory import read_bytes
 from ..registry import TRANSFORMS, build
 from ..structures import RVOSDataSample
-from ..video_io import check_frames
+from ..video_io import check_frames, prefetch
+from .modes import DEFAULT_WINDOW, Mode, choose_mode
 from .prediction import ClipPrediction, VideoPrediction
-
-DEFAULT_WINDOW = 36
 
 
 class ClipInferencer:
@@ -33,6 +34,9 @@ class ClipInferencer:
             Masks have the size of the frames on disk either way.
         presence_thr: Frames in which the model is less sure than this that the object is there have
             an empty mask; None: what its config says (``model.test_cfg.presence_thr``).
+        max_memory: What a prediction may take beyond the loaded model, such as '2GB': fewer
+            sentences run together, and what cannot fit is refused. None: what the config says, and
+            nothing is refused.
     """
 
     def __init__(
@@ -41,6 +45,7 @@ class ClipInferencer:
         pipeline: Sequence[dict] | None = None,
         shorter: int | None = None,
         presence_thr: float | None = None,
+        max_memory: str | None = None,
     ) -> None:
         if model.training:
             raise ValueError('the model is in training mode; call model.eval() before inference.')
@@ -49,10 +54,12 @@ class ClipInferencer:
         if presence_thr is None:
             presence_thr = getattr(model, 'test_cfg', {}).get('presence_thr', 0.0)
         self.presence_thr = presence_thr
+        if max_memory is not None:
+            read_bytes(max_memory)
+        self.max_memory = max_memory
         pipeline = _test_pipeline(model) if pipeline is None else pipeline
         self.transforms = _clip_transforms(pipeline, shorter)
 
-    @torch.no_grad()
     def predict(self, frames: np.ndarray, texts: Sequence[str], start: int = 0) -> ClipPrediction:
         """Segment what each sentence names in one clip.
 
@@ -67,36 +74,126 @@ class ClipInferencer:
         texts = check_texts(texts)
         if frames.ndim != 4 or not len(frames):
             raise ValueError(f'expected a clip (T, H, W, 3) with frames, got shape {frames.shape}.')
-        packed = self._pack(frames)
-        samples = []
-        for i, text in enumerate(texts):
-            samples.append(packed['data_samples'].new())
-            samples[-1].set_metainfo(
-                {'text': text.lower(), 'exp_id': str(i), 'presence_thr': self.presence_thr}
-            )
-        # One clip for all sentences: the model sees it once, and divides them to fit its memory.
-        samples = self.model.test_step({'inputs': [packed['inputs']], 'data_samples': samples})
-        found = [_best(sample) for sample in samples]
-        clip = ClipPrediction(start, frames, *(np.stack(field) for field in zip(*found)))
-        return clip.hide(presence_thr=self.presence_thr)
+        return self._predict(self._pack(frames), frames, self._samples(texts), start)
 
     def stream(
-        self, frames: Iterable[np.ndarray], texts: Sequence[str], window: int = DEFAULT_WINDOW
+        self,
+        frames: Iterable[np.ndarray],
+        texts: Sequence[str],
+        window: int | None = DEFAULT_WINDOW,
+        mode: str | None = None,
     ) -> Iterator[ClipPrediction]:
-        """Predict a video clip by clip; never more than one clip of frames is held.
+        """Predict a video clip by clip; no more than one clip of frames is held, and two that wait.
 
         Args:
-            frames: RGB uint8 (H, W, 3), in order.
+            frames: RGB uint8 (H, W, 3), in order; they are read and resized in a thread.
             texts: n sentences.
             window: Frames of a clip: independent clips (36 is the official Ref-DAVIS17 mode). 0:
                 the whole video is one clip (the official Ref-YouTube-VOS mode; memory grows with
                 its length).
+            mode: ``whole``, ``window`` or ``stream``: overlapping windows of which each gives the
+                frames that none before it had, with one object followed through all of them; for
+                videos of any length. None: ``window`` decides.
         """
-        check_sizes(window)
-        start = 0
-        for clip in _windows(check_frames(frames), window):
-            yield self.predict(clip, texts, start)
-            start += len(clip)
+        chosen = choose_mode(mode, window)
+        samples = self._samples(check_texts(texts))
+        links = [QueryLink() for _ in samples] if chosen.name == 'stream' else None
+        clips = (
+            (start, clip, self._pack(clip)) for start, clip in chosen.divide(check_frames(frames))
+        )
+        with torch.no_grad():  # of this thread: a generator leaves it where it stops
+            if hasattr(self.model, 'read'):
+                text = self.model.read(samples)
+                for i, sample in enumerate(samples):
+                    sample.text_features = text.select(slice(i, i + 1))
+        for start, clip, packed in prefetch(clips, depth=1):
+            yield self._predict(packed, clip, samples, start, links)
+
+    def plan(self, num_frames: int, frame: np.ndarray, num_sentences: int, mode: Mode) -> str:
+        """What a video will take, in words.
+
+        Args:
+            num_frames: Of the video; 0 where it is not known.
+            frame: Its first frame, (H, W, 3).
+            num_sentences: n.
+            mode: How it is to be seen.
+
+        Raises:
+            ValueError: If it does not fit into ``max_memory``.
+        """
+        if not hasattr(self.model, 'predict_memory'):
+            return str(mode)
+        length = min(mode.window or num_frames, num_frames or mode.window)
+        if not length:
+            return f'{mode}; the length of the video is not known, nor how much memory it takes'
+        size = tuple(self._pack(frame[None])['inputs'].shape[-2:])
+        masks = self.model.query_embed.num_embeddings if mode.name == 'stream' else 1
+        limit = self.max_memory or self.model.test_cfg['max_memory']
+        sizes = (size, frame.shape[:2])
+        together = self.model.sentences_together(length, *sizes, masks, limit)
+        together = min(together, num_sentences)
+        needed = self.model.predict_memory(length, *sizes, together, masks)
+        if self.max_memory and needed > read_bytes(limit):
+            fits = self._longest(length, sizes, masks)
+            way = f'--window {fits} or mode stream' if fits > 1 else 'smaller frames (--shorter)'
+            raise ValueError(
+                f'{mode.name} of {length} frames needs about {needed / 1e9:.1f} GB, more than '
+                f'max_memory={limit}: try {way}, or allow more.'
+            )
+        return (
+            f'{mode}; about {needed / 1e9:.2f} GB beyond the model of {limit}, '
+            f'{together} of {num_sentences} sentences together'
+        )
+
+    def _longest(self, length: int, sizes: tuple, masks: int) -> int:
+        """The most frames that fit with one sentence."""
+        limit = read_bytes(self.max_memory)
+        one, more = (self.model.predict_memory(n, *sizes, 1, masks) for n in (1, length + 1))
+        return int((limit - one) / ((more - one) / length)) + 1 if limit >= one else 0
+
+    def _samples(self, texts: Sequence[str]) -> list[RVOSDataSample]:
+        """What there is to say of each sentence."""
+        asked = {'presence_thr': self.presence_thr}
+        if self.max_memory:
+            asked['max_memory'] = self.max_memory
+        return [
+            RVOSDataSample(metainfo={'text': text.lower(), 'exp_id': str(i), **asked})
+            for i, text in enumerate(texts)
+        ]
+
+    @torch.no_grad()
+    def _predict(
+        self,
+        packed: dict,
+        frames: np.ndarray,
+        sentences: Sequence[RVOSDataSample],
+        start: int,
+        links: Sequence[QueryLink] | None = None,
+    ) -> ClipPrediction:
+        """What the sentences find in one clip; with ``links``, in those frames of it that are
+        new."""
+        shape = packed['data_samples'].metainfo
+        samples = []
+        for sentence in sentences:
+            samples.append(RVOSDataSample(metainfo={**shape, **sentence.metainfo}))
+            if 'text_features' in sentence:
+                samples[-1].text_features = sentence.text_features
+            if links:
+                samples[-1].set_metainfo({'keep': 'all'})
+        # One clip for all sentences: the model sees it once, and divides them to fit its memory.
+        samples = self.model.test_step({'inputs': [packed['inputs']], 'data_samples': samples})
+        relocked = None
+        if links:
+            pairs = zip(links, samples)
+            found = [link.follow(sample.pred_instances, start) for link, sample in pairs]
+            for sample, (instances, _) in zip(samples, found):
+                sample.pred_instances = instances
+            relocked = np.array([other for _, other in found])
+        fields = [np.stack(field) for field in zip(*map(_best, samples))]
+        new = fields[1].shape[1]
+        first = start + len(frames) - new
+        clip = ClipPrediction(first, frames[len(frames) - new :], *fields, relocked)
+        return clip.hide(presence_thr=self.presence_thr)
 
     def _pack(self, frames: np.ndarray) -> dict:
         T, H, W, _ = frames.shape
@@ -122,10 +219,11 @@ def segment_video(
     model: nn.Module,
     frames: Iterable[np.ndarray],
     texts: Sequence[str],
-    window: int = 0,
+    window: int | None = 0,
     shorter: int | None = None,
     fps: float = 0.0,
     presence_thr: float | None = None,
+    mode: str | None = None,
 ) -> VideoPrediction:
     """Segment what each sentence names in a video.
 
@@ -137,6 +235,7 @@ def segment_video(
         shorter: See ``ClipInferencer``.
         fps: Noted in the result.
         presence_thr: See ``ClipInferencer``.
+        mode: See ``ClipInferencer.stream``.
 
     Raises:
         ValueError: If there are no frames, or no sentence or an empty one.
@@ -144,7 +243,7 @@ def segment_video(
     texts = check_texts(texts)
     video = None
     clips = ClipInferencer(model, shorter=shorter, presence_thr=presence_thr)
-    for clip in clips.stream(frames, texts, window):
+    for clip in clips.stream(frames, texts, window, mode):
         video = video or VideoPrediction(texts, fps, clip.frames.shape[1:3])
         video.append(clip)
     if video is None:
@@ -170,22 +269,23 @@ def check_texts(texts: Sequence[str] | str) -> list[str]:
 
 
 def check_sizes(
-    window: int = 0, shorter: int | None = None, presence_thr: float | None = None
-) -> None:
+    window: int | None = 0,
+    shorter: int | None = None,
+    presence_thr: float | None = None,
+    mode: str | None = None,
+) -> Mode:
     """Refuse windows, frame sizes and thresholds that make no sense.
 
     Raises:
-        ValueError: If ``window`` is negative, ``shorter`` under 32, or ``presence_thr`` not in
+        ValueError: See ``choose_mode``; if ``shorter`` is under 32, or ``presence_thr`` not in
             [0, 1].
     """
-    if window < 0:
-        raise ValueError(
-            f'the window must be a number of frames, or 0 for the whole video, got {window}.'
-        )
+    chosen = choose_mode(mode, window)
     if shorter is not None and shorter < 32:
         raise ValueError(f'the shorter side must be at least 32 pixels, got {shorter}.')
     if presence_thr is not None and not 0 <= presence_thr <= 1:
         raise ValueError(f'presence_thr must be a score in [0, 1], got {presence_thr}.')
+    return chosen
 
 
 def _test_pipeline(model: nn.Module) -> Sequence[dict]:
@@ -215,18 +315,6 @@ def _clip_transforms(pipeline: Sequence[dict], shorter: int | None) -> list[Any]
 def _kind(step: dict) -> str:
     kind = step['type']
     return kind.rsplit('.', 1)[-1] if isinstance(kind, str) else kind.__name__
-
-
-def _windows(frames: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
-    """Stacks of ``size`` frames, the last one shorter; of all frames if ``size`` is 0."""
-    clip: list[np.ndarray] = []
-    for frame in frames:
-        clip.append(frame)
-        if len(clip) == size:
-            yield np.stack(clip)
-            clip = []
-    if clip:
-        yield np.stack(clip)
 
 
 def _best(sample: RVOSDataSample) -> tuple[np.ndarray, ...]:

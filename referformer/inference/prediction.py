@@ -29,6 +29,7 @@ class ClipPrediction(NamedTuple):
     boxes: np.ndarray  # (n, T, 4) xyxy in pixels
     reference_points: np.ndarray  # (n, T, 2) xy in pixels
     frame_scores: np.ndarray  # (n, T), how sure the model is that the object is in the frame
+    relocked: np.ndarray | None = None  # (n,), a stream follows another object from here on
 
     def hide(self, below: float = 0.0, presence_thr: float = 0.0) -> 'ClipPrediction':
         """The same with nothing found for the sentences that score less than ``below``, and in the

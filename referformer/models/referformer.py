@@ -26,9 +26,11 @@ from referformer.structures import (
 from referformer.structures.targets import stack_targets
 
 from .frame_chunks import by_frames
+from .linking import QueryLink, window_starts
+from .memory import predicted_bytes, read_bytes
 from .position_encoding import sine_encoding_1d, sine_encoding_2d
 from .postprocess import choose_queries, empty_absent, join_clips, masks_at_original_size
-from .precision import full_precision
+from .precision import check_dtype, full_precision, precision
 from .vision_language import WordTokens
 
 
@@ -57,10 +59,12 @@ class ReferFormer(BaseModel):
             ``threshold``: of mask probabilities; ``presence_thr``: frames in which the class score
             of the kept query is below this have an empty mask (default 0: none; a sample's
             ``presence_thr`` goes before it);
-            ``max_pixels``: sentences about one clip run together while they have no more input
-            pixels than this (default 2^24: two at 36 frames of 360x640); memory grows with it;
+            ``max_memory``: as many sentences about one clip run together as are predicted to fit
+            ('2GB'; one always runs), see ``memory``;
             ``window``: longer clips are divided into independent ones of so many frames
-            (Ref-DAVIS17: 36; needs ``keep`` 'best'), 0: never; ``keep_logits``: give mask logits
+            (Ref-DAVIS17: 36; needs ``keep`` 'best'), 0: never; ``stream``: these windows overlap,
+            and the query is linked across them; ``dtype``: 'fp32', 'bf16' or 'fp16', in which
+            predictions are computed; ``keep_logits``: give mask logits
             at stride 4 too, as ``pred_instances.logits`` (k, T', h, w).
         data_preprocessor: Usually ``ClipPreprocessor``.
     """
@@ -107,8 +111,10 @@ class ReferFormer(BaseModel):
             'resize': 'logits',
             'threshold': 0.5,
             'presence_thr': 0.0,
-            'max_pixels': 2**24,
+            'max_memory': '2GB',
             'window': 0,
+            'stream': False,
+            'dtype': 'fp32',
             'keep_logits': False,
             **(test_cfg or {}),
         }
@@ -118,6 +124,10 @@ class ReferFormer(BaseModel):
                 'test_cfg.presence_thr must be a score in [0, 1], not '
                 f'{self.test_cfg["presence_thr"]}'
             )
+        read_bytes(self.test_cfg['max_memory'])
+        check_dtype(self.test_cfg['dtype'])
+        if self.test_cfg['stream'] and window < 2:
+            raise ValueError(f'test_cfg.stream needs a window of at least 2 frames, not {window}')
         if window < 0 or (window and keep != 'best'):
             raise ValueError(
                 f"test_cfg.window must be 0, or a number of frames with keep='best': got {window} "
@@ -266,44 +276,96 @@ class ReferFormer(BaseModel):
         """
         if all(_same_clip(sample, data_samples[0]) for sample in data_samples[1:]):
             inputs = inputs[:1]
-        clips = inputs.split(self.test_cfg['window'] or inputs.shape[1], 1)
-        if len(clips) > 1 and any(
-            len(sample.get('key_frames') or ()) not in (0, inputs.shape[1])
-            for sample in data_samples
+        num_frames = inputs.shape[1]
+        window, stream = self.test_cfg['window'] or num_frames, self.test_cfg['stream']
+        if num_frames > window and any(
+            len(sample.get('key_frames') or ()) not in (0, num_frames) for sample in data_samples
         ):
             raise ValueError('test_cfg.window needs clips of which all frames are annotated')
-        text = self.read(data_samples)
-        found = [self._predict_clip(clip, data_samples, text) for clip in clips]
+        keep = 'all' if stream else data_samples[0].get('keep') or self.test_cfg['keep']
+        links = [QueryLink() for _ in data_samples]
+        found = []
+        with precision(self.test_cfg['dtype'], inputs.device):
+            text = self.read(data_samples)
+            for start in window_starts(num_frames, window, stream):
+                clip = inputs[:, start : start + window]
+                parts = self._predict_clip(clip, data_samples, text, keep)
+                if stream:
+                    parts = [link.follow(part, start)[0] for link, part in zip(links, parts)]
+                found.append(parts)
         for sample, parts in zip(data_samples, zip(*found)):
             sample.pred_instances = join_clips(parts)
         return data_samples
 
+    @torch.no_grad()
     def read(self, data_samples: list[RVOSDataSample]) -> TextFeatures:
-        """Encode the sentences, all at once."""
-        return self.text_encoder([sample.text for sample in data_samples])
+        """Encode the sentences, all at once; samples may bring theirs as ``text_features``."""
+        known = [sample.get('text_features') for sample in data_samples]
+        if any(features is None for features in known):
+            return self.text_encoder([sample.text for sample in data_samples])
+        words, mask, sentence, padded = zip(*known)
+        return TextFeatures(torch.cat(words), torch.cat(mask), torch.cat(sentence), any(padded))
+
+    def predict_memory(
+        self,
+        num_frames: int,
+        size: tuple[int, int],
+        ori_size: tuple[int, int],
+        num_sentences: int = 1,
+        num_masks: int = 1,
+    ) -> int:
+        """Bytes that a prediction takes beyond the loaded model; see ``memory``."""
+        takes_clips = getattr(self.backbone, 'takes_clips', False)
+        channels = _channels(self.backbone)[0] if takes_clips else 0
+        sizes = (num_frames, size, ori_size, num_sentences, num_masks)
+        return predicted_bytes(self.transformer.embed_dim, channels, *sizes)
+
+    def sentences_together(
+        self,
+        num_frames: int,
+        size: tuple[int, int],
+        ori_size: tuple[int, int],
+        num_masks: int = 1,
+        max_memory: str | None = None,
+    ) -> int:
+        """How many sentences about one clip run together: as ``max_memory`` allows, at least 1."""
+        one, two = (self.predict_memory(num_frames, size, ori_size, n, num_masks) for n in (1, 2))
+        room = read_bytes(max_memory or self.test_cfg['max_memory']) - one
+        return 1 + max(0, room) // (two - one)
 
     def _predict_clip(
-        self, inputs: Tensor, data_samples: list[RVOSDataSample], text: TextFeatures
+        self, inputs: Tensor, data_samples: list[RVOSDataSample], text: TextFeatures, keep: str
     ) -> list[InstanceData]:
         """What each sentence finds in clips that are not divided further."""
         visual = self.see(inputs, data_samples)
         if len(inputs) > 1:
-            return self._answer(visual, data_samples, text)
+            return self._answer(visual, data_samples, text, keep)
         _, T, _, H, W = inputs.shape
-        together = max(1, self.test_cfg['max_pixels'] // (T * H * W))
+        num_masks = 1 if keep == 'best' else self.query_embed.num_embeddings
+        together = self.sentences_together(
+            T,
+            (H, W),
+            data_samples[0].ori_shape[:2],
+            num_masks,
+            data_samples[0].get('max_memory'),
+        )
         found = []
         for start in range(0, len(data_samples), together):
             part = slice(start, start + together)
-            found += self._answer(visual, data_samples[part], text.select(part))
+            found += self._answer(visual, data_samples[part], text.select(part), keep)
         return found
 
     def _answer(
-        self, visual: 'VisualFeatures', data_samples: list[RVOSDataSample], text: TextFeatures
+        self,
+        visual: 'VisualFeatures',
+        data_samples: list[RVOSDataSample],
+        text: TextFeatures,
+        keep: str,
     ) -> list[InstanceData]:
         """What sentences that run together find."""
         found, climb = self._search(visual, text)
-        scores, keep, frame_scores = choose_queries(found.logits[-1], self.test_cfg['keep'])
-        found = found.keep_queries(keep)
+        scores, kept, frame_scores = choose_queries(found.logits[-1], keep)
+        found = found.keep_queries(kept)
         points = found.references[-1] * visual.sizes[:, None, None]
         # A few frames at a time from the features to the masks, which are much smaller.
         masks = climb(self._draw, (found.hs[-1].flatten(0, 1), points.flatten(0, 1)))

@@ -73,14 +73,14 @@ def test_the_pipeline_of_the_config_resizes_and_shorter_overrides_it(model):
     assert clip.masks.shape == (1, 2, 96, 128), 'masks have the size on disk'
 
 
-def test_frames_are_streamed(model, video):
-    """A clip is predicted before the next one is read."""
+def test_no_more_than_three_clips_of_a_stream_are_held(model, video):
+    """One that is predicted, one that waits, one that is read."""
     frames, _ = video
     read = []
-    source = (read.append(i) or frame for i, frame in enumerate(frames))
-    stream = ClipInferencer(model).stream(source, ['red'], window=4)
-    next(stream)
-    assert len(read) == 4
+    source = (read.append(i) or frames[i % 10] for i in range(60))
+    for i, _ in enumerate(ClipInferencer(model).stream(source, ['red'], window=4), 1):
+        assert len(read) <= 4 * (i + 2)
+    assert len(read) == 60
 
 
 def test_low_scores_hide_what_was_found(model, video):
