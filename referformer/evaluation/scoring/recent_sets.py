@@ -1,0 +1,105 @@
+"""What is to be scored of the benchmarks younger than the paper: MeViS version 2, Long-RVOS,
+ReVOS."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from referformer.datasets.annotation_files import read_frames, read_videos, require
+from referformer.datasets.revos import kind_of
+from referformer.files import read_json
+
+from .expression_files import (
+    AnnotatedVideo,
+    expression_jobs,
+    read_run_lengths,
+    read_targets,
+    select_videos,
+    submission_root,
+)
+from .mask_files import Problem, raise_problems
+from .truths import FOREGROUND, FolderTruth
+from .videos import Job
+
+
+def mevis_v2_jobs(
+    pred: Path, gt: Path, split: str = 'valid_u', videos: Sequence[str] | None = None
+) -> list[Job]:
+    """The jobs of MeViS version 2, some of whose expressions are about nothing.
+
+    Args:
+        pred: ``<video>/<expression>/<frame>.png``, with or without ``Annotations`` above.
+        gt: ``<split>/meta_expressions_v2.json``, of which the expressions have ``anno_id``,
+            ``<split>/mask_dict.json``; ``<split>/JPEGImages`` for videos that show no object.
+        split: Of the annotation.
+        videos: Score only these.
+    """
+    path, masks = (gt / split / f'{name}.json' for name in ('meta_expressions_v2', 'mask_dict'))
+    return _jobs(pred, read_run_lengths(path, masks, videos, gt / split / 'JPEGImages'), 'mevis-v2')
+
+
+def long_rvos_jobs(
+    pred: Path, gt: Path, split: str = 'valid', videos: Sequence[str] | None = None
+) -> list[Job]:
+    """The jobs of Long-RVOS; arguments as those of ``mevis_v2_jobs``, but for ``gt``:
+    ``<split>/meta_expressions.json``, ``<split>/Annotations/<video>/<object>/<frame>.png``."""
+    path, masks = gt / split / 'meta_expressions.json', gt / split / 'Annotations'
+    content = select_videos(read_videos(path), videos, path)
+    targets = read_targets(content, 'obj_id', path)
+    require(masks, 'the annotated masks; a split without them is scored by its server')
+    annotated = [
+        AnnotatedVideo(
+            video,
+            tuple(read_frames(video, entry, path)),
+            targets[video],
+            entry['expressions'],
+            FolderTruth(
+                masks / video, tuple(sorted({i for ids in targets[video].values() for i in ids}))
+            ),
+        )
+        for video, entry in content.items()
+        if targets[video]
+    ]
+    kinds = {v.name: {e: exp.get('type') for e, exp in v.expressions.items()} for v in annotated}
+    return _jobs(pred, annotated, 'long-rvos', kinds)
+
+
+def revos_jobs(
+    pred: Path, gt: Path, split: str = 'valid', videos: Sequence[str] | None = None
+) -> list[Job]:
+    """The jobs of ReVOS; arguments as those of ``mevis_v2_jobs``, but for ``gt``:
+    ``meta_expressions_<split>_.json``, of which the expressions have ``anno_id`` and ``type_id``,
+    ``mask_dict.json``, ``mask_dict_foreground.json``, and ``JPEGImages``."""
+    path, mask_file = gt / f'meta_expressions_{split}_.json', gt / 'mask_dict_foreground.json'
+    annotated = read_run_lengths(path, gt / 'mask_dict.json', videos, gt / 'JPEGImages')
+    kinds = {
+        v.name: {
+            exp_id: kind_of(expression, str(path), f'videos.{v.name}.expressions.{exp_id}')
+            for exp_id, expression in v.expressions.items()
+        }
+        for v in annotated
+    }
+    require(mask_file, 'the masks of all objects of each video, which R needs')
+    foreground = read_json(mask_file)
+    lost = [
+        Problem('videos without masks_rle', v.name)
+        for v in annotated
+        if not isinstance(foreground, dict)
+        or not isinstance(foreground.get(v.name), dict)
+        or not isinstance(foreground[v.name].get('masks_rle'), list)
+    ]
+    raise_problems(lost, str(mask_file), 'Get the file again.')
+    for i, v in enumerate(annotated):
+        objects = {**v.truth.objects, FOREGROUND[0]: foreground[v.name]['masks_rle']}
+        annotated[i] = v._replace(truth=replace(v.truth, objects=objects))
+    return _jobs(pred, annotated, 'revos', kinds)
+
+
+def _jobs(
+    pred: Path,
+    videos: Sequence[AnnotatedVideo],
+    protocol: str,
+    kinds: dict[str, dict[str, str | None]] | None = None,
+) -> list[Job]:
+    jobs = expression_jobs(submission_root(pred), videos)
+    return [replace(job, protocol=protocol, kinds=(kinds or {}).get(job.name, {})) for job in jobs]
