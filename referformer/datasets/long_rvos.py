@@ -4,7 +4,18 @@ from typing import Any
 
 from referformer.registry import DATASETS
 
+from .annotation_files import check_kind
 from .base import RVOSDataset
+
+
+def type_of(expression: dict, path: str, where: str) -> str | None:
+    """The ``type`` of an expression, None where there is none.
+
+    Raises:
+        ValueError: Naming file and place, where it is no word.
+    """
+    check_kind(expression.get('type'), f'{path}: {where}.type')
+    return expression.get('type')
 
 
 @DATASETS.register_module()
@@ -33,5 +44,6 @@ class LongRVOS(RVOSDataset):
         super().__init__(data_root, split=split, **{**defaults, **kwargs})
 
     def _parse_expression(self, video_id: str, exp_id: str, expression: dict) -> dict:
-        kind = {'kind': expression.get('type')}
+        where = f'videos.{video_id}.expressions.{exp_id}'
+        kind = {'kind': type_of(expression, self.ann_file, where)}
         return super()._parse_expression(video_id, exp_id, {**expression, **kind})

@@ -1,11 +1,12 @@
 """What is to be scored of the benchmarks younger than the paper: MeViS version 2, Long-RVOS,
 ReVOS."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from referformer.datasets.annotation_files import read_frames, read_videos, require
+from referformer.datasets.long_rvos import type_of
 from referformer.datasets.revos import kind_of
 from referformer.files import read_json
 
@@ -60,8 +61,7 @@ def long_rvos_jobs(
         for video, entry in content.items()
         if targets[video]
     ]
-    kinds = {v.name: {e: exp.get('type') for e, exp in v.expressions.items()} for v in annotated}
-    return _jobs(pred, annotated, 'long-rvos', kinds)
+    return _jobs(pred, annotated, 'long-rvos', _kinds(annotated, type_of, path))
 
 
 def revos_jobs(
@@ -72,13 +72,7 @@ def revos_jobs(
     ``mask_dict.json``, ``mask_dict_foreground.json``, and ``JPEGImages``."""
     path, mask_file = gt / f'meta_expressions_{split}_.json', gt / 'mask_dict_foreground.json'
     annotated = read_run_lengths(path, gt / 'mask_dict.json', videos, gt / 'JPEGImages')
-    kinds = {
-        v.name: {
-            exp_id: kind_of(expression, str(path), f'videos.{v.name}.expressions.{exp_id}')
-            for exp_id, expression in v.expressions.items()
-        }
-        for v in annotated
-    }
+    kinds = _kinds(annotated, kind_of, path)
     require(mask_file, 'the masks of all objects of each video, which R needs')
     foreground = read_json(mask_file)
     lost = [
@@ -93,6 +87,19 @@ def revos_jobs(
         objects = {**v.truth.objects, FOREGROUND[0]: foreground[v.name]['masks_rle']}
         annotated[i] = v._replace(truth=replace(v.truth, objects=objects))
     return _jobs(pred, annotated, 'revos', kinds)
+
+
+def _kinds(
+    videos: Sequence[AnnotatedVideo], read: Callable[[dict, str, str], str | None], path: Path
+) -> dict[str, dict[str, str | None]]:
+    """The kind of every sentence of every video."""
+    return {
+        v.name: {
+            exp_id: read(expression, str(path), f'videos.{v.name}.expressions.{exp_id}')
+            for exp_id, expression in v.expressions.items()
+        }
+        for v in videos
+    }
 
 
 def _jobs(
