@@ -1,4 +1,4 @@
-"""ReVOS: sentences that refer, sentences to be reasoned about, and some about nothing."""
+"""ReVOS: sentences that refer, sentences to be reasoned about, and sentences about nothing."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from .annotation_files import get_entry
 from .base import RVOSDataset
 from .mevis import MeViS
 
-KINDS = {0: 'referring', 1: 'reasoning', 2: 'absent'}  # by type_id
+KINDS = {0: 'referring', 1: 'reasoning', 2: 'nothing'}  # by type_id
 
 
 def kind_of(expression: dict, path: str, where: str) -> str:
@@ -32,7 +32,7 @@ class ReVOS(MeViS):
         <data_root>/mask_dict.json                          as MeViS's, of both splits
 
     Ids of videos are names of folders in folders: ``UVO/all/<name>``. Items are those of
-    :class:`MeViS`, with ``kind`` 'referring', 'reasoning' or 'absent' by the ``type_id`` 0, 1, 2,
+    :class:`MeViS`, with ``kind`` 'referring', 'reasoning' or 'nothing' by the ``type_id`` 0, 1, 2,
     and ``foreground_spans``: where the masks of every object stand that a sentence of the video
     names. Their union is what the published ``mask_dict_foreground.json`` holds.
 

@@ -169,7 +169,7 @@ class VOSMetric(KeyedMetric):
             name: [s for s in scores if s.group == name]
             for name in [k for k in _KINDS if k in names] + sorted(names - {*_KINDS})
         }
-        if self.protocol == 'revos':  # absent ones are a row of their own
+        if self.protocol == 'revos':  # those about nothing are a row of their own
             groups['all'] = [s for s in groups['all'] if s.kind in REVOS_KINDS] or groups['all']
         rows = {name: _averages(group, self.protocol) for name, group in groups.items()}
         if self.protocol == 'revos':
