@@ -33,8 +33,8 @@ class ReVOS(MeViS):
 
     Ids of videos are names of folders in folders: ``UVO/all/<name>``. Items are those of
     :class:`MeViS`, with ``kind`` 'referring', 'reasoning' or 'nothing' by the ``type_id`` 0, 1, 2,
-    and ``foreground_spans``: where the masks of every object stand that a sentence of the video
-    names. Their union is what the published ``mask_dict_foreground.json`` holds.
+    and in testing ``foreground_spans``: where the masks of every object stand that a sentence of
+    the video names. Their union is what the published ``mask_dict_foreground.json`` holds.
 
     Args:
         data_root: Folder that holds all of it.
@@ -55,8 +55,9 @@ class ReVOS(MeViS):
     def get_data_info(self, idx: int) -> dict:
         """The item with the given index, as described at the class."""
         info = super().get_data_info(idx)
-        ids = sorted(self.objects[info['video_id']])
-        info['foreground_spans'] = {anno_id: self.spans[anno_id] for anno_id in ids}
+        if self.test_mode:
+            ids = sorted(self.objects[info['video_id']])
+            info['foreground_spans'] = {anno_id: self.spans[anno_id] for anno_id in ids}
         return info
 
     def _parse_frames(self, video_id: str, video: dict) -> list[str]:

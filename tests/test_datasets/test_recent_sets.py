@@ -20,7 +20,7 @@ from referformer.datasets.transforms import (
 )
 
 ALL = (SampleFrames(mode='all'), LoadFrames())
-RLE = (*ALL, LoadRLEMasks(with_foreground=True), PackClip())
+RLE = (*ALL, LoadRLEMasks(), PackClip())
 FOLDERS = (*ALL, LoadObjectMasks(with_control=True), PackClip())
 
 

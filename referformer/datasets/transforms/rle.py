@@ -24,19 +24,13 @@ class LoadRLEMasks:
 
     Takes ``rle_file`` and ``rle_spans`` of the item, see ``MeViS``. Adds what ``LoadMasks`` adds,
     N = 1: ``masks``, ``boxes`` and ``valid``. Items without ground truth (``rle_spans`` None) pass
-    as they are.
-
-    Args:
-        with_foreground: Add ``foreground (1, T', H0, W0)``, the union of all objects of the video
-            (``foreground_spans`` of the item, see ``ReVOS``).
+    as they are. Those with ``foreground_spans`` (see ``ReVOS``) also get ``foreground (1, T', H0,
+    W0)``, the union of all objects of the video.
 
     Raises:
         ValueError: Naming the file and the object, where masks are malformed, have another size
             than the frames, or are not one for each frame.
     """
-
-    def __init__(self, with_foreground: bool = False) -> None:
-        self.with_foreground = with_foreground
 
     def __call__(self, results: dict) -> dict:
         """Add ``masks``, ``boxes`` and ``valid``, where there is ground truth."""
@@ -44,7 +38,7 @@ class LoadRLEMasks:
             return results
         results['masks'] = _union(results, zip(results['obj_id'], results['rle_spans']))
         results['boxes'], results['valid'] = boxes_of_masks(results['masks'])
-        if self.with_foreground:
+        if 'foreground_spans' in results:
             results['foreground'] = _union(results, results['foreground_spans'].items())
         return results
 

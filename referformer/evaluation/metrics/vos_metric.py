@@ -231,7 +231,7 @@ class VOSMetric(KeyedMetric):
         if self.protocol == 'revos' and foreground is None:
             raise ValueError(
                 f'expression {sample["exp_id"]} of video {sample["video_id"]} has no '
-                'gt_foreground, which R needs: load it by LoadRLEMasks(with_foreground=True).'
+                'gt_foreground, which R needs: the masks of all objects, as ReVOS gives them.'
             )
         areas = count_areas(pred, target, None if foreground is None else foreground.any(0))
         return measure(self.protocol, region_similarity(pred, target), areas)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from referformer.datasets.annotation_files import read_frames, read_videos, require
+from referformer.datasets.annotation_files import get_entry, read_frames, read_videos, require
 from referformer.datasets.long_rvos import type_of
 from referformer.datasets.revos import kind_of
 from referformer.files import read_json
@@ -18,7 +18,6 @@ from .expression_files import (
     select_videos,
     submission_root,
 )
-from .mask_files import Problem, raise_problems
 from .truths import FOREGROUND, FolderTruth
 from .videos import Job
 
@@ -36,7 +35,8 @@ def mevis_v2_jobs(
         videos: Score only these.
     """
     path, masks = (gt / split / f'{name}.json' for name in ('meta_expressions_v2', 'mask_dict'))
-    return _jobs(pred, read_run_lengths(path, masks, videos, gt / split / 'JPEGImages'), 'mevis-v2')
+    annotated = read_run_lengths(path, masks, videos, gt / split / 'JPEGImages')
+    return _jobs(pred, annotated, 'mevis-v2', path)
 
 
 def long_rvos_jobs(
@@ -48,20 +48,15 @@ def long_rvos_jobs(
     content = select_videos(read_videos(path), videos, path)
     targets = read_targets(content, 'obj_id', path)
     require(masks, 'the annotated masks; a split without them is scored by its server')
-    annotated = [
-        AnnotatedVideo(
-            video,
-            tuple(read_frames(video, entry, path)),
-            targets[video],
-            entry['expressions'],
-            FolderTruth(
-                masks / video, tuple(sorted({i for ids in targets[video].values() for i in ids}))
-            ),
+    annotated = []
+    for video, entry in content.items():
+        frames, objects = tuple(read_frames(video, entry, path)), targets[video]
+        truth = FolderTruth(
+            masks / video, tuple(sorted({i for ids in objects.values() for i in ids}))
         )
-        for video, entry in content.items()
-        if targets[video]
-    ]
-    return _jobs(pred, annotated, 'long-rvos', _kinds(annotated, type_of, path))
+        if objects:
+            annotated.append(AnnotatedVideo(video, frames, objects, entry['expressions'], truth))
+    return _jobs(pred, annotated, 'long-rvos', path, type_of)
 
 
 def revos_jobs(
@@ -72,41 +67,30 @@ def revos_jobs(
     ``mask_dict.json``, ``mask_dict_foreground.json``, and ``JPEGImages``."""
     path, mask_file = gt / f'meta_expressions_{split}_.json', gt / 'mask_dict_foreground.json'
     annotated = read_run_lengths(path, gt / 'mask_dict.json', videos, gt / 'JPEGImages')
-    kinds = _kinds(annotated, kind_of, path)
     require(mask_file, 'the masks of all objects of each video, which R needs')
     foreground = read_json(mask_file)
-    lost = [
-        Problem('videos without masks_rle', v.name)
-        for v in annotated
-        if not isinstance(foreground, dict)
-        or not isinstance(foreground.get(v.name), dict)
-        or not isinstance(foreground[v.name].get('masks_rle'), list)
-    ]
-    raise_problems(lost, str(mask_file), 'Get the file again.')
     for i, v in enumerate(annotated):
-        objects = {**v.truth.objects, FOREGROUND[0]: foreground[v.name]['masks_rle']}
+        entry = get_entry(foreground, v.name, mask_file, v.name)
+        union = get_entry(entry, 'masks_rle', mask_file, f'{v.name}.masks_rle')
+        objects = {**v.truth.objects, FOREGROUND[0]: union}
         annotated[i] = v._replace(truth=replace(v.truth, objects=objects))
-    return _jobs(pred, annotated, 'revos', kinds)
-
-
-def _kinds(
-    videos: Sequence[AnnotatedVideo], read: Callable[[dict, str, str], str | None], path: Path
-) -> dict[str, dict[str, str | None]]:
-    """The kind of every sentence of every video."""
-    return {
-        v.name: {
-            exp_id: read(expression, str(path), f'videos.{v.name}.expressions.{exp_id}')
-            for exp_id, expression in v.expressions.items()
-        }
-        for v in videos
-    }
+    return _jobs(pred, annotated, 'revos', path, kind_of)
 
 
 def _jobs(
     pred: Path,
     videos: Sequence[AnnotatedVideo],
     protocol: str,
-    kinds: dict[str, dict[str, str | None]] | None = None,
+    path: Path,
+    read_kind: Callable[[dict, str, str], str | None] = lambda *_: None,
 ) -> list[Job]:
+    """One job for each video; ``read_kind`` tells the kind of a sentence of the file ``path``."""
+    kinds = {
+        v.name: {
+            exp_id: read_kind(expression, str(path), f'videos.{v.name}.expressions.{exp_id}')
+            for exp_id, expression in v.expressions.items()
+        }
+        for v in videos
+    }
     jobs = expression_jobs(submission_root(pred), videos)
-    return [replace(job, protocol=protocol, kinds=(kinds or {}).get(job.name, {})) for job in jobs]
+    return [replace(job, protocol=protocol, kinds=kinds[job.name]) for job in jobs]

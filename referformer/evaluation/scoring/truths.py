@@ -56,7 +56,7 @@ class RunLengthTruth:
         return [
             Problem('annotated objects with another number of frames than the video', str(name))
             for name, masks in self.objects.items()
-            if len(masks) != len(frames)
+            if not isinstance(masks, list) or len(masks) != len(frames)
         ], self.size
 
     def masks(self, t: int, frame: str, keys: Sequence[tuple]) -> dict[tuple, np.ndarray]:

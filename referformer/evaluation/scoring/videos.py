@@ -199,17 +199,10 @@ class ExpressionJob:
         return self._scores(j, f, found or [None] * len(j))
 
     def _scores(self, j: np.ndarray, f: np.ndarray, measures: Sequence[dict | None]) -> list[Score]:
+        rows = zip(self.expressions, j, f, measures)
         return [
-            Score(
-                self.name,
-                exp_id,
-                j[i],
-                f[i],
-                self.frames,
-                kind=self.kinds.get(exp_id),
-                measures=measures[i],
-            )
-            for i, exp_id in enumerate(self.expressions)
+            Score(self.name, exp_id, j_, f_, self.frames, 0, 0, self.kinds.get(exp_id), found)
+            for exp_id, j_, f_, found in rows
         ]
 
     def masks(self, score: Score, t: int) -> tuple[np.ndarray, np.ndarray]:

@@ -24,7 +24,7 @@ from referformer.evaluation import SubmissionMetric, VOSMetric
 SETS = {
     'mevis-v2': (write_mevis_v2, MeViS, {'split': 'valid_u', 'version': 2}, LoadRLEMasks()),
     'long-rvos': (write_long_rvos, LongRVOS, {'split': 'valid'}, LoadObjectMasks()),
-    'revos': (write_revos, ReVOS, {'split': 'valid'}, LoadRLEMasks(with_foreground=True)),
+    'revos': (write_revos, ReVOS, {'split': 'valid'}, LoadRLEMasks()),
 }
 MEASURES = {
     'mevis-v2': ('N-acc', 'T-acc', 'final'),
@@ -165,12 +165,19 @@ WRONG = {
     'a video without foreground': (
         'revos',
         lambda root: edit(root / 'mask_dict_foreground.json', lambda c: c.pop('TAO/b')),
-        '1 videos without masks_rle: TAO/b',
+        'mask_dict_foreground.json: TAO/b is missing',
     ),
     'foreground of fewer frames': (
         'revos',
         lambda root: edit(
             root / 'mask_dict_foreground.json', lambda c: c['TAO/b']['masks_rle'].pop()
+        ),
+        'another number of frames than the video: foreground',
+    ),
+    'foreground that is no list': (
+        'revos',
+        lambda root: edit(
+            root / 'mask_dict_foreground.json', lambda c: c['TAO/b'].update(masks_rle=5)
         ),
         'another number of frames than the video: foreground',
     ),
