@@ -13,6 +13,7 @@ from fixtures_davis import write_ref_davis
 from fixtures_instances import write_pictures
 from fixtures_jhmdb import write_jhmdb_sentences
 from fixtures_mevis import write_mevis
+from fixtures_recent import write_long_rvos, write_mevis_v2, write_revos
 from fixtures_refcoco import write_refcoco
 from fixtures_rvos import write_ref_youtube_vos
 from mmengine.config import Config
@@ -71,6 +72,9 @@ def workplace(tmp_path_factory):
     write_ref_davis(root / 'data' / 'ref-davis')
     load_tool('dataset_tools/convert_ref_davis').main([str(root / 'data' / 'ref-davis')])
     write_mevis(root / 'data' / 'mevis')
+    write_mevis_v2(root / 'data' / 'mevis_v2')
+    write_long_rvos(root / 'data' / 'long_rvos')
+    write_revos(root / 'data' / 'revos')
     write_a2d_sentences(root / 'data' / 'a2d_sentences')
     write_jhmdb_sentences(root / 'data' / 'jhmdb_sentences')
     write_refcoco(root / 'data')

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..cli import user_errors
+from ..evaluation.measures.protocols import MEASURES
 from ..evaluation.scoring.expression_files import mevis_jobs, ref_youtube_vos_jobs
 from ..evaluation.scoring.images import (
     BOX_FORMATS,
@@ -21,6 +22,7 @@ from ..evaluation.scoring.images import (
     summarise_images,
 )
 from ..evaluation.scoring.pictures import draw_image_scores, draw_scores
+from ..evaluation.scoring.recent_sets import long_rvos_jobs, mevis_v2_jobs, revos_jobs
 from ..evaluation.scoring.report import (
     format_csv,
     format_image_csv,
@@ -36,15 +38,23 @@ from ..evaluation.scoring.videos import (
     run_jobs,
     summarise,
     summarise_annotators,
+    summarise_kinds,
 )
 from ..files import atomic_write, check_folder
 from ..visualization import write_image
 
 IMAGE_PROTOCOLS = ('a2d', 'refcoco')
+# Protocols of sentences about videos: how their jobs are made, and their default split.
+SENTENCE_PROTOCOLS = {
+    'ref-ytvos': (ref_youtube_vos_jobs, 'valid'),
+    'mevis': (mevis_jobs, 'valid_u'),
+    'mevis-v2': (mevis_v2_jobs, 'valid_u'),
+    'long-rvos': (long_rvos_jobs, 'valid'),
+    'revos': (revos_jobs, 'valid'),
+}
 PROTOCOLS = (
-    'davis-unsupervised', 'davis-semi', 'ref-davis', 'ref-ytvos', 'mevis', *IMAGE_PROTOCOLS
+    'davis-unsupervised', 'davis-semi', 'ref-davis', *SENTENCE_PROTOCOLS, *IMAGE_PROTOCOLS
 )  # fmt: skip
-DEFAULT_SPLITS = {'ref-ytvos': 'valid', 'mevis': 'valid_u'}
 SUFFIXES = {'json': '.json', 'csv': '.csv', 'picture': '.png'}
 
 
@@ -73,7 +83,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--gt', required=True, type=Path, help='folder; a2d, refcoco: COCO annotation file'
     )
     parser.add_argument('--protocol', required=True, choices=PROTOCOLS)
-    parser.add_argument('--split', help='ref-ytvos and mevis; default: valid and valid_u')
+    parser.add_argument(
+        '--split', help='of protocols of sentences about videos; default: valid, of MeViS valid_u'
+    )
     parser.add_argument(
         '--sequences', type=Path, metavar='FILE', help='score only the videos named in this file'
     )
@@ -136,7 +148,7 @@ def check_outputs(args: argparse.Namespace) -> None:
         raise ValueError(f'--sequences has no meaning for {args.protocol}; leave it out')
     if args.box_format and args.protocol != 'refcoco':
         raise ValueError(f'--box-format has no meaning for {args.protocol}; leave it out')
-    if args.split and args.protocol not in DEFAULT_SPLITS:
+    if args.split and args.protocol not in SENTENCE_PROTOCOLS:
         raise ValueError(f'--split has no meaning for {args.protocol}; leave it out')
     if args.nproc < 1:
         raise ValueError(f'--nproc must be at least 1, got {args.nproc}')
@@ -148,6 +160,8 @@ def score_videos(args: argparse.Namespace) -> Report:
     scores, missing = run_jobs(jobs, args.nproc, args.allow_missing)
     if args.protocol == 'ref-davis':
         overall = summarise_annotators(scores)
+    elif args.protocol in MEASURES:
+        overall = summarise_kinds(scores, args.protocol)
     else:
         overall = {'mean': summarise(scores)}
     title = f'{args.protocol}: J&F {overall["mean"]["J&F-Mean"]:.3f}'
@@ -187,14 +201,16 @@ def make_jobs(args: argparse.Namespace) -> list[Job]:
         raise ValueError(f'--sequences {args.sequences} names no video')
     if args.protocol == 'ref-davis':
         return ref_davis_jobs(args.pred, args.gt, names)
-    if args.protocol in DEFAULT_SPLITS:
-        make = {'ref-ytvos': ref_youtube_vos_jobs, 'mevis': mevis_jobs}[args.protocol]
-        return make(args.pred, args.gt, args.split or DEFAULT_SPLITS[args.protocol], names)
+    if args.protocol in SENTENCE_PROTOCOLS:
+        make, split = SENTENCE_PROTOCOLS[args.protocol]
+        return make(args.pred, args.gt, args.split or split, names)
     return davis_jobs(args.pred, args.gt, args.protocol == 'davis-semi', names)
 
 
 def frames_dir(args: argparse.Namespace) -> Path | None:
     """Where the frames are that the picture is drawn on."""
-    if args.frames or args.protocol not in DEFAULT_SPLITS:
+    if args.frames or args.protocol not in SENTENCE_PROTOCOLS:
         return args.frames
-    return args.gt / (args.split or DEFAULT_SPLITS[args.protocol]) / 'JPEGImages'
+    if args.protocol == 'revos':
+        return args.gt / 'JPEGImages'
+    return args.gt / (args.split or SENTENCE_PROTOCOLS[args.protocol][1]) / 'JPEGImages'

@@ -161,6 +161,7 @@ def table(
     yield 'frames read', str(total('frames'))
     yield 'masks read', str(total('masks'))
     yield 'empty masks (object out of view)', str(total('empty_masks'))
+    yield 'sentences about nothing in the video', str(total('no_target'))
     yield 'annotations whose object never shows', str(total('never_visible'))
     yield 'missing files', str(len(problems.missing))
     yield 'corrupt files, absent objects', str(len(problems.corrupt))

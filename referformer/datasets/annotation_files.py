@@ -32,8 +32,12 @@ def clean_text(text: Any, where: str) -> str:
     return text
 
 
-def read_videos(path: str | Path) -> dict[str, dict]:
+def read_videos(path: str | Path, nested: bool = False) -> dict[str, dict]:
     """The object under ``videos`` in a JSON file of the published layout.
+
+    Args:
+        path: The file.
+        nested: Ids of videos may be names of folders in folders, ``UVO/all/a``.
 
     Raises:
         FileNotFoundError: Naming what is there instead.
@@ -46,7 +50,8 @@ def read_videos(path: str | Path) -> dict[str, dict]:
         raise ValueError(
             f'{path}: videos must map video ids to videos, not be a {type(videos).__name__}'
         )
-    check_names(videos, f'{path}: the id of a video')
+    names = [part for video in videos for part in video.split('/')] if nested else videos
+    check_names(names, f'{path}: the id of a video')
     for video_id, video in videos.items():
         if not isinstance(video, dict):
             raise ValueError(
@@ -182,7 +187,7 @@ def names_in(path: str) -> set[str]:
 def require_folders(names: Iterable[str], path: str) -> None:
     """Raise FileNotFoundError where a folder lacks some of the names, saying what it holds."""
     found = names_in(path)
-    missing = [name for name in names if name not in found]
+    missing = [n for n in names if n not in found and not ('/' in n and Path(path, n).is_dir())]
     if missing:
         raise FileNotFoundError(
             f'{path} lacks the folders of {len(missing)} videos: {some_of(missing)}. '

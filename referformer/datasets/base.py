@@ -102,6 +102,7 @@ class RVOSDataset(TolerantDataset):
     """
 
     METAINFO: dict = {}
+    nested_ids = False  # of videos, as read_videos has it
 
     def __init__(
         self,
@@ -165,7 +166,7 @@ class RVOSDataset(TolerantDataset):
             self.data_root,
             f'the dataset; {advised("tools/dataset_tools/make_synthetic.py")} FOLDER makes one',
         )
-        videos = self.select_videos(read_videos(self.ann_file))
+        videos = self.select_videos(read_videos(self.ann_file, self.nested_ids))
         if not videos:
             raise ValueError(f'{self.ann_file} leaves no video to use for the split {self.split!r}')
         expressions = {

@@ -8,7 +8,7 @@ import numpy as np
 from mmengine.config import ConfigDict
 
 from referformer.registry import DATASETS, TRANSFORMS
-from referformer.structures import ABSENT, cxcywh_to_xyxy
+from referformer.structures import ABSENT, cxcywh_to_xyxy, is_absent
 from referformer.visualization import contact_sheet, draw_tile, palette, resize_mask, spread
 
 from .base import RVOSDataset
@@ -24,6 +24,7 @@ class VideoReport(NamedTuple):
     frames: int = 0  # read
     masks: int = 0  # read, of one sentence on one frame
     empty_masks: int = 0
+    no_target: int = 0  # sentences about nothing in the video
     never_visible: int = 0  # sentences whose object is on none of their annotated frames
     without_truth: int = 0  # sentences without masks
     missing: tuple[str, ...] = ()  # messages
@@ -130,7 +131,11 @@ def check_video(dataset: RVOSDataset, indices: list[int], loaders: Loaders) -> V
         frames=num_read,
         masks=annotated.total(),
         empty_masks=annotated.total() - visible.total(),
-        never_visible=sum(visible[number] == 0 for number in annotated),
+        no_target=sum(is_absent(item.get('obj_id')) for item in items),
+        never_visible=sum(
+            visible[number] == 0 and not is_absent(items[number].get('obj_id'))
+            for number in annotated
+        ),
         without_truth=sum(item.get('obj_id') is None for item in items),
         missing=tuple(problems.missing),
         corrupt=tuple(problems.corrupt),

@@ -5,6 +5,7 @@ from .data_sample import (
     RVOSDataSample,
     TextFeatures,
     control_of,
+    is_absent,
     padding_mask,
 )
 
@@ -18,6 +19,7 @@ __all__ = [
     'control_of',
     'cxcywh_to_xyxy',
     'generalized_box_iou',
+    'is_absent',
     'padding_mask',
     'xyxy_to_cxcywh',
 ]

@@ -16,6 +16,11 @@ def control_of(sample: Mapping[str, Any] | BaseDataElement) -> str | None:
     return 'absent' if sample.get('obj_id') == ABSENT else sample.get('frame_order')
 
 
+def is_absent(obj_id: Any) -> bool:
+    """Whether a sentence is about nothing in its video: ``ABSENT``, or a list of no objects."""
+    return obj_id == ABSENT or obj_id == ()
+
+
 class RVOSDataSample(BaseDataElement):
     """One clip with one expression.
 

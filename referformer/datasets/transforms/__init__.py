@@ -4,6 +4,7 @@ from .loading import LoadFrames, LoadMasks
 from .loading_annotations import LoadH5Masks, LoadMatMasks, LoadVideoFrames
 from .loading_coco import LoadCocoMask
 from .moving_clip import MovingClip
+from .object_masks import LoadObjectMasks
 from .packing import PackClip
 from .photometric import PhotometricDistort
 from .pseudo_clip import PseudoClip
@@ -18,6 +19,7 @@ __all__ = [
     'LoadInstances',
     'LoadMasks',
     'LoadMatMasks',
+    'LoadObjectMasks',
     'LoadRLEMasks',
     'LoadVideoFrames',
     'MovingClip',

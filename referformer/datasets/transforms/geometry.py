@@ -14,7 +14,7 @@ from mmengine.dataset import Compose
 from PIL import Image
 
 from referformer.registry import TRANSFORMS, build
-from referformer.structures import ABSENT
+from referformer.structures import is_absent
 
 from .loading import FrameFiles
 
@@ -178,7 +178,7 @@ class FilterVisible:
         """Filter by visibility."""
         extents = results['boxes'][..., 2:] - results['boxes'][..., :2]
         results['valid'] = (extents > 0).all(-1)
-        return results if results['valid'].any() or results.get('obj_id') == ABSENT else None
+        return results if results['valid'].any() or is_absent(results.get('obj_id')) else None
 
 
 def flip_clip(results: dict) -> None:

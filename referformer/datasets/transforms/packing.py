@@ -20,7 +20,7 @@ class PackClip:
     ``gt_instances``, where masks were loaded: ``labels (N,)``, or (N, A) where the item has so
     many, ``boxes (N, T', 4)`` cxcywh in [0, 1], ``masks (N, T', h, w)`` bool, ``valid (N, T')``
     bool.
-    ``gt_control``, where control masks were loaded: ``masks (1, T', H0, W0)``.
+    ``gt_control`` and ``gt_foreground``, where their masks were loaded: ``masks (1, T', H0, W0)``.
     """
 
     def __call__(self, results: dict) -> dict:
@@ -40,6 +40,8 @@ class PackClip:
             sample.gt_instances = _pack_instances(results)
         if 'control_masks' in results:
             sample.gt_control = InstanceData(masks=_tensor(results['control_masks']))
+        if 'foreground' in results:
+            sample.gt_foreground = InstanceData(masks=_tensor(results['foreground']))
         frames = np.asarray(results['imgs']).transpose(0, 3, 1, 2)
         return {'inputs': _tensor(frames), 'data_samples': sample}
 

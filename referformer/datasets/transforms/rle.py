@@ -3,6 +3,7 @@
 import json
 import mmap
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +20,12 @@ _KEY = re.compile(rb'"(\d{1,18})"\s*:\s*\[')
 @TRANSFORMS.register_module()
 class LoadRLEMasks:
     """Decode the masks of all objects of an expression on the annotated frames: their union
-    (MeViS).
+    (MeViS, ReVOS).
 
     Takes ``rle_file`` and ``rle_spans`` of the item, see ``MeViS``. Adds what ``LoadMasks`` adds,
     N = 1: ``masks``, ``boxes`` and ``valid``. Items without ground truth (``rle_spans`` None) pass
-    as they are.
+    as they are. Those with ``foreground_spans`` (see ``ReVOS``) also get ``foreground (1, T', H0,
+    W0)``, the union of all objects of the video.
 
     Raises:
         ValueError: Naming the file and the object, where masks are malformed, have another size
@@ -34,14 +36,21 @@ class LoadRLEMasks:
         """Add ``masks``, ``boxes`` and ``valid``, where there is ground truth."""
         if results['rle_spans'] is None:
             return results
-        inds = results['frame_inds'][results['key_frames']]
-        masks = np.zeros((len(inds), *results['ori_shape']), bool)
-        for anno_id, span in zip(results['obj_id'], results['rle_spans']):
-            where = f'{results["rle_file"]}: object {anno_id} of video {results["video_id"]}'
-            _add_object(masks, _read(results, span, where), inds, where)
-        results['masks'] = masks[None]
+        results['masks'] = _union(results, zip(results['obj_id'], results['rle_spans']))
         results['boxes'], results['valid'] = boxes_of_masks(results['masks'])
+        if 'foreground_spans' in results:
+            results['foreground'] = _union(results, results['foreground_spans'].items())
         return results
+
+
+def _union(results: dict, spans: Iterable[tuple[int, tuple[int, int]]]) -> np.ndarray:
+    """Masks of these objects on the annotated frames, (1, T', H0, W0)."""
+    inds = results['frame_inds'][results['key_frames']]
+    masks = np.zeros((len(inds), *results['ori_shape']), bool)
+    for anno_id, span in spans:
+        where = f'{results["rle_file"]}: object {anno_id} of video {results["video_id"]}'
+        _add_object(masks, _read(results, span, where), inds, where)
+    return masks[None]
 
 
 def _read(results: dict, span: tuple[int, int], where: str) -> list[dict | None]:

@@ -215,7 +215,8 @@ class SubmissionMetric(BaseMetric):
                 )
             ids = str(sample['video_id']), str(sample['exp_id'])
             frames = tuple(sample['frame_names'])
-            check_names((*ids, *frames), f'{name}: what becomes a file of the submission')
+            names = (*ids[0].split('/'), ids[1], *frames)  # ReVOS has folders in folders
+            check_names(names, f'{name}: what becomes a file of the submission')
             write_masks(Path(self._folder.name, *ids), frames, masks[0])
             self.results.append((self._folder.name, Entry(*ids, frames, size)))
 
@@ -270,7 +271,8 @@ def _find_others(root: Path, entries: Sequence[Entry]) -> list[Problem]:
     expected: dict[str, dict[str, set[str]]] = {}
     for entry in entries:
         expected.setdefault(entry.video_id, {})[entry.exp_id] = set(entry.frames)
-    problems = _others(folder_names(root), expected, 'videos too many', root.joinpath)
+    videos = {video_id.split('/')[0] for video_id in expected}
+    problems = _others(folder_names(root), videos, 'videos too many', root.joinpath)
     for video_id, expressions in expected.items():
         names = folder_names(root / video_id)
         problems += _others(names, expressions, 'expressions too many', (root / video_id).joinpath)

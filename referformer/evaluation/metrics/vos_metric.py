@@ -4,7 +4,7 @@ import csv
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,14 @@ from referformer.files import atomic_write
 from referformer.registry import METRICS
 from referformer.structures import box_iou, control_of
 
+from ..measures.protocols import (
+    MEASURES,
+    REVOS_KINDS,
+    averages,
+    count_areas,
+    measure,
+    revos_overall,
+)
 from ..measures.region_boundary import (
     boundary_radius,
     boundary_score,
@@ -48,6 +56,7 @@ class ExpressionScore:
     without: int = 0  # frames that do not show the object
     wrongly_found: int = 0  # those of them that have a mask
     box_iou: float = math.nan  # in the frames that show it; NaN without boxes or such frames
+    measures: Mapping[str, float] = field(default_factory=dict)  # of the protocol
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -104,6 +113,11 @@ class VOSMetric(KeyedMetric):
     true mask in the frames that have one; and each of these with ``_<group>`` behind it for each
     kind of sentence.
 
+    With a ``protocol`` also its measures (``evaluation/measures/protocols.py``): of 'mevis-v2'
+    ``N-acc``, ``T-acc`` and ``final``, of 'long-rvos' ``tIoU`` and ``vIoU``, of 'revos' ``R``,
+    where the keys without a kind are means of the kinds 'referring' and 'reasoning', and samples
+    bring ``gt_foreground``.
+
     Where the dataset's metainfo has ``expected``, a list of (video_id, exp_id), every one must have
     been scored, else the evaluation ends with a ``ValueError``.
 
@@ -111,15 +125,23 @@ class VOSMetric(KeyedMetric):
         tolerance: How far boundaries may lie apart, as a fraction of the frame's diagonal.
         outfile_prefix: Write the scores of every expression to
             ``<outfile_prefix>per_expression.csv``, replacing an earlier one.
+        protocol: Of a benchmark that measures more: 'mevis-v2', 'long-rvos' or 'revos'.
         kwargs: ``collect_device``, ``prefix``, ``collect_dir`` of ``BaseMetric``.
     """
 
     default_prefix = ''
 
     def __init__(
-        self, tolerance: float = 0.008, outfile_prefix: str | None = None, **kwargs: Any
+        self,
+        tolerance: float = 0.008,
+        outfile_prefix: str | None = None,
+        protocol: str | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if protocol is not None and protocol not in MEASURES:
+            raise ValueError(f'protocol must be one of {", ".join(MEASURES)}, not {protocol!r}')
+        self.protocol = protocol
         self.tolerance = tolerance
         self.csv_file = None
         if outfile_prefix is not None:
@@ -147,10 +169,14 @@ class VOSMetric(KeyedMetric):
             name: [s for s in scores if s.group == name]
             for name in [k for k in _KINDS if k in names] + sorted(names - {*_KINDS})
         }
-        rows = {name: _averages(group) for name, group in groups.items()}
+        if self.protocol == 'revos':  # those about nothing are a row of their own
+            groups['all'] = [s for s in groups['all'] if s.kind in REVOS_KINDS] or groups['all']
+        rows = {name: _averages(group, self.protocol) for name, group in groups.items()}
+        if self.protocol == 'revos':
+            rows['all'] = revos_overall(rows) or rows['all']
         MMLogger.get_current_instance().info(_table(rows, groups))
         if self.csv_file is not None:
-            atomic_write(self.csv_file, _format_csv(scores).encode())
+            atomic_write(self.csv_file, _format_csv(scores, self.protocol).encode())
         per_kind = {
             f'{key}_{name}': value
             for name, row in rows.items()
@@ -185,6 +211,7 @@ class VOSMetric(KeyedMetric):
                     f'{target.shape}; both must be (T, H, W) at the original size.'
                 )
         numbers = _score_masks(pred[0], targets, self.tolerance)
+        measures = self._measure(sample, pred[0], targets[0]) if self.protocol else {}
         without = ~targets[0].any((1, 2))
         ids = str(sample['video_id']), str(sample['exp_id'])
         return ExpressionScore(
@@ -196,7 +223,18 @@ class VOSMetric(KeyedMetric):
             without=int(without.sum()),
             wrongly_found=int(pred[0][without].any((1, 2)).sum()),
             box_iou=_box_overlap(sample['pred_instances'], targets[0]),
+            measures=measures,
         )
+
+    def _measure(self, sample: dict, pred: np.ndarray, target: np.ndarray) -> dict[str, float]:
+        foreground = instance_masks(sample, 'gt_foreground')
+        if self.protocol == 'revos' and foreground is None:
+            raise ValueError(
+                f'expression {sample["exp_id"]} of video {sample["video_id"]} has no '
+                'gt_foreground, which R needs: the masks of all objects, as ReVOS gives them.'
+            )
+        areas = count_areas(pred, target, None if foreground is None else foreground.any(0))
+        return measure(self.protocol, region_similarity(pred, target), areas)
 
 
 def _score_masks(pred: np.ndarray, targets: Sequence[np.ndarray], tolerance: float) -> list[float]:
@@ -227,7 +265,7 @@ def _box_overlap(pred: Mapping, target: np.ndarray) -> float:
     return float(box_iou(pred['boxes'][0].float().cpu()[visible], truth)[0].mean())
 
 
-def _averages(scores: list[ExpressionScore]) -> dict[str, float]:
+def _averages(scores: list[ExpressionScore], protocol: str | None) -> dict[str, float]:
     """Means over expressions in percent; those of the swapped scores only where there are any."""
 
     def mean(values: list[float]) -> float:
@@ -246,6 +284,8 @@ def _averages(scores: list[ExpressionScore]) -> dict[str, float]:
             'J&F_swapped': mean([s.jf_swapped for s in controlled]),
             'gap': mean([s.jf - s.jf_swapped for s in controlled]),
         }
+    measures = [s.measures for s in scores]
+    row |= {k: 100 * v for k, v in averages(protocol, row['J&F'] / 100, measures).items()}
     boxed = [s.box_iou for s in scores if not math.isnan(s.box_iou)]
     if boxed:
         row['box_IoU'] = mean(boxed)
@@ -257,7 +297,8 @@ def _averages(scores: list[ExpressionScore]) -> dict[str, float]:
 
 def _table(rows: dict[str, dict[str, float]], groups: dict[str, list[ExpressionScore]]) -> str:
     """The averages as text, a row for each group of expressions."""
-    columns = ('J', 'F', 'J&F', 'J&F_swapped', 'gap', 'wrongly_found', 'box_IoU')
+    columns = ['J', 'F', 'J&F', 'J&F_swapped', 'gap', 'wrongly_found', 'box_IoU']
+    columns += [key for key in rows['all'] if key == 'final' or key in sum(MEASURES.values(), ())]
     width = max(map(len, rows))
     lines = [
         ' '.join([f'{"":{width}}', *(f'{c.replace("_", " "):>{max(11, len(c))}}' for c in columns)])
@@ -273,7 +314,7 @@ def _table(rows: dict[str, dict[str, float]], groups: dict[str, list[ExpressionS
     return '\n'.join(['Scores in percent, means over expressions', *lines])
 
 
-def _format_csv(scores: list[ExpressionScore]) -> str:
+def _format_csv(scores: list[ExpressionScore], protocol: str | None) -> str:
     """One line per expression, in percent."""
     header = ['video_id', 'exp_id', 'kind', 'frames', 'J', 'F', 'J&F']
     header += [
@@ -283,13 +324,17 @@ def _format_csv(scores: list[ExpressionScore]) -> str:
         'frames_without',
         'wrongly_found',
         'box_IoU',
+        *MEASURES.get(protocol, ()),
     ]
     file = io.StringIO(newline='')
     writer = csv.writer(file)
     writer.writerow(header)
     for s in scores:
-        numbers = (s.j, s.f, s.jf, s.j_swapped, s.f_swapped, s.jf_swapped, s.box_iou)
-        *cells, box = ('' if math.isnan(x) else f'{100 * x:.4f}' for x in numbers)
+        numbers = (s.j, s.f, s.jf, s.j_swapped, s.f_swapped, s.jf_swapped)
+        cells, others = (
+            ['' if math.isnan(x) else f'{100 * x:.4f}' for x in part]
+            for part in (numbers, (s.box_iou, *s.measures.values()))
+        )
         frames = (s.without, s.wrongly_found)
-        writer.writerow([s.video_id, s.exp_id, s.group or '', s.frames, *cells, *frames, box])
+        writer.writerow([s.video_id, s.exp_id, s.group or '', s.frames, *cells, *frames, *others])
     return file.getvalue()

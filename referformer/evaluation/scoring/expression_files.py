@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 from referformer.datasets.annotation_files import integer, read_frames, read_videos, require
 from referformer.files import read_json
 
-from .mask_files import Problem, frame_names, raise_problems
-from .videos import ExpressionJob, Job, PaletteTruth, RunLengthTruth
+from .mask_files import Problem, frame_names, raise_problems, read_header
+from .truths import PaletteTruth, RunLengthTruth, Truth
+from .videos import ExpressionJob, Job
 
 
 class AnnotatedVideo(NamedTuple):
@@ -21,7 +22,7 @@ class AnnotatedVideo(NamedTuple):
     frames: tuple[str, ...]
     targets: dict[str, tuple]  # id of an expression -> ids of the objects it refers to
     expressions: dict[str, dict]  # as they stand in the file: exp, kind, ...
-    truth: PaletteTruth | RunLengthTruth
+    truth: Truth
 
 
 def submission_root(pred: Path) -> Path:
@@ -98,10 +99,10 @@ def read_ref_youtube_vos(
     if split == 'valid' and test.is_file():
         others = read_videos(test)
         content = {v: entry for v, entry in content.items() if v not in others}
-    content = _select(content, videos, path)
+    content = select_videos(content, videos, path)
     truth = gt / split / 'Annotations'
     require(truth, 'the annotated masks; a split without them is scored by its server')
-    targets = _targets(content, 'obj_id', path)
+    targets = read_targets(content, 'obj_id', path)
     problems = []
     for video, entry in content.items():
         there = set(frame_names(truth / video))
@@ -136,8 +137,24 @@ def read_mevis(
         videos: Only these.
     """
     path, mask_file = (gt / split / f'{name}.json' for name in ('meta_expressions', 'mask_dict'))
-    content = _select(read_videos(path), videos, path)
-    targets = _targets(content, 'anno_id', path)
+    return read_run_lengths(path, mask_file, videos)
+
+
+def read_run_lengths(
+    path: Path, mask_file: Path, videos: Sequence[str] | None = None, frames_dir: Path | None = None
+) -> list[AnnotatedVideo]:
+    """The annotated videos of an expression file whose masks are in one file of run lengths.
+
+    Args:
+        path: Its expressions have ``anno_id``.
+        mask_file: The objects by these ids.
+        videos: Only these.
+        frames_dir: Folder of frames. Where it is given, ids of videos may be folders in folders,
+            expressions may be about nothing, and videos that never show any object have the size
+            of their frames.
+    """
+    content = select_videos(read_videos(path, nested=frames_dir is not None), videos, path)
+    targets = read_targets(content, 'anno_id', path, may_be_empty=frames_dir is not None)
     require(mask_file, 'the annotated masks; a split without them is scored by its server')
     masks = read_json(mask_file)
     if not isinstance(masks, dict):
@@ -150,14 +167,17 @@ def read_mevis(
         if not targets[video]:
             continue
         objects = {i: masks[str(i)] for i in wanted[video]}
-        truth = RunLengthTruth(objects, _first_size(objects, f'{mask_file}: video {video}'))
         frames = tuple(read_frames(video, entry, path))
+        size = _first_size(objects, f'{mask_file}: video {video}')
+        if size is None:
+            size = _frame_size(frames_dir and frames_dir / video / f'{frames[0]}.jpg', mask_file)
+        truth = RunLengthTruth(objects, size)
         out.append(AnnotatedVideo(video, frames, targets[video], entry['expressions'], truth))
     return out
 
 
-def _first_size(objects: dict[Any, list], where: str) -> tuple[int, int]:
-    """(H, W) of the first mask of these objects; all must have it."""
+def _first_size(objects: dict[Any, list], where: str) -> tuple[int, int] | None:
+    """(H, W) of the first mask of these objects, which all must have; None where there is none."""
     for name, frames in objects.items():
         for mask in frames if isinstance(frames, list) else [frames]:
             size = mask.get('size') if isinstance(mask, dict) else None
@@ -165,7 +185,15 @@ def _first_size(objects: dict[Any, list], where: str) -> tuple[int, int]:
                 return tuple(size)
             if mask is not None or not isinstance(frames, list):
                 raise ValueError(f'{where}: the masks of object {name} are no run lengths')
-    raise ValueError(f'{where}: no object is ever visible.')
+    return None
+
+
+def _frame_size(frame: Path | None, mask_file: Path) -> tuple[int, int]:
+    header = None if frame is None else read_header(frame)
+    if header is None:
+        needed = '' if frame is None else f' {frame} is needed, which tells its size.'
+        raise ValueError(f'{mask_file}: of a video no object is ever visible.{needed}')
+    return header.size
 
 
 def expression_jobs(root: Path, videos: Sequence[AnnotatedVideo]) -> list[ExpressionJob]:
@@ -173,7 +201,10 @@ def expression_jobs(root: Path, videos: Sequence[AnnotatedVideo]) -> list[Expres
     return [ExpressionJob(v.name, root / v.name, v.frames, v.targets, v.truth) for v in videos]
 
 
-def _select(content: dict[str, dict], videos: Sequence[str] | None, path: Path) -> dict[str, dict]:
+def select_videos(
+    content: dict[str, dict], videos: Sequence[str] | None, path: Path
+) -> dict[str, dict]:
+    """Those of the videos that are to be scored, each with frames and expressions."""
     unknown = [Problem('videos that it does not have', v) for v in videos or () if v not in content]
     raise_problems(unknown, str(path))
     content = content if videos is None else {v: content[v] for v in videos}
@@ -188,7 +219,9 @@ def _select(content: dict[str, dict], videos: Sequence[str] | None, path: Path) 
     return content
 
 
-def _targets(content: dict[str, dict], key: str, path: Path) -> dict[str, dict[str, tuple]]:
+def read_targets(
+    content: dict[str, dict], key: str, path: Path, may_be_empty: bool = False
+) -> dict[str, dict[str, tuple]]:
     """Ids of the objects that every expression of every video refers to."""
     targets: dict[str, dict[str, tuple]] = {}
     problems = []
@@ -196,7 +229,7 @@ def _targets(content: dict[str, dict], key: str, path: Path) -> dict[str, dict[s
         targets[video] = {}
         for exp_id, expression in entry['expressions'].items():
             try:
-                targets[video][exp_id] = _ids(expression[key])
+                targets[video][exp_id] = _ids(expression[key], may_be_empty)
             except (KeyError, TypeError, ValueError):
                 problems.append(Problem(f'expressions without a valid {key}', f'{video}/{exp_id}'))
     advice = 'The published validation splits have none: their masks go to the server.'
@@ -206,9 +239,9 @@ def _targets(content: dict[str, dict], key: str, path: Path) -> dict[str, dict[s
     return targets
 
 
-def _ids(value: Any) -> tuple[int, ...]:
+def _ids(value: Any, may_be_empty: bool) -> tuple[int, ...]:
     values = value if isinstance(value, list) else [value]
     ids = tuple(sorted({integer(i, 'an object') for i in values}))
-    if not ids:
+    if not ids and not may_be_empty:
         raise ValueError('an expression must refer to an object')
     return ids

@@ -5,22 +5,29 @@ and then scored, both on several processes. A job reads its files when it runs a
 numbers, so memory holds one frame per process.
 """
 
+import math
 import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
-from referformer.structures.run_lengths import decode_mask
-
 from ..measures.davis import LabelMaps, SequenceScore, score_semi_supervised, score_unsupervised
+from ..measures.protocols import (
+    MEASURES,
+    Areas,
+    averages,
+    count_areas,
+    measure,
+    revos_overall,
+)
 from ..measures.region_boundary import (
     boundary_radius,
     boundary_score,
@@ -41,9 +48,12 @@ from .mask_files import (
     read_binary,
     read_mask,
 )
+from .truths import FOREGROUND, PaletteTruth, Truth
 
 _ANNOTATORS = 4
 _ABSENT = ('missing folders', 'folders without PNG files', 'missing frames')
+# Protocols in which a sentence of a video that is not predicted scores 0, whatever the truth.
+_MISSING_IS_ZERO = ('long-rvos', 'revos')
 
 
 class Score(NamedTuple):
@@ -56,9 +66,16 @@ class Score(NamedTuple):
     frames: tuple[str, ...]  # (T,) names
     gt_id: int = 0
     pred_id: int = 0
+    kind: str | None = None  # of the sentence
+    measures: Mapping[str, float] | None = None  # of the protocol
 
     @property
     def row(self) -> dict[str, float]:
+        """The statistics, and the measures of the protocol."""
+        return self.statistics | (self.measures or {})
+
+    @property
+    def statistics(self) -> dict[str, float]:
         """Mean, recall and decay of J and of F."""
         return {
             f'{measure}-{statistic}': value
@@ -132,58 +149,6 @@ class LabelJob:
 
 
 @dataclass(frozen=True)
-class PaletteTruth:
-    """Annotated objects of a video in palette PNGs."""
-
-    folder: Path
-
-    def check(self, frames: Sequence[str]) -> tuple[list[Problem], tuple[int, int] | None]:
-        """What is wrong with the files, and their size."""
-        problems, size = [], None
-        for frame in frames:
-            found, size = check_mask(self.folder / f'{frame}.png', size, ('P', 'L'))
-            problems += found
-        return problems, size
-
-    def masks(self, t: int, frame: str, keys: Sequence[tuple]) -> dict[tuple, np.ndarray]:
-        """Union of the objects of every key on one frame, bool (H, W)."""
-        labels = read_mask(self.folder / f'{frame}.png')
-        return {key: np.isin(labels, key) for key in keys}
-
-
-@dataclass(frozen=True)
-class RunLengthTruth:
-    """Annotated objects of a video in COCO's run-length code, None where an object is absent."""
-
-    objects: dict[Any, list]
-    size: tuple[int, int]
-
-    def check(self, frames: Sequence[str]) -> tuple[list[Problem], tuple[int, int] | None]:
-        """What is wrong with the annotation, and the size of its masks."""
-        return [
-            Problem('annotated objects with another number of frames than the video', str(name))
-            for name, masks in self.objects.items()
-            if len(masks) != len(frames)
-        ], self.size
-
-    def masks(self, t: int, frame: str, keys: Sequence[tuple]) -> dict[tuple, np.ndarray]:
-        """Union of the objects of every key on one frame, bool (H, W)."""
-        out = {}
-        for key in keys:
-            out[key] = np.zeros(self.size, bool)
-            for name in key:
-                if self.objects[name][t] is not None:
-                    out[key] |= self._decode(name, t)
-        return out
-
-    def _decode(self, name: Any, t: int) -> np.ndarray:
-        try:
-            return decode_mask(self.objects[name][t], self.size)
-        except ValueError as error:
-            raise ValueError(f'the mask of object {name} on frame {t}: {error}') from None
-
-
-@dataclass(frozen=True)
 class ExpressionJob:
     """A video with expressions: one predicted mask per frame and expression."""
 
@@ -191,7 +156,9 @@ class ExpressionJob:
     pred_dir: Path
     frames: tuple[str, ...]
     expressions: dict[str, tuple]  # id -> the annotated objects it refers to
-    truth: PaletteTruth | RunLengthTruth
+    truth: Truth
+    kinds: Mapping[str, str | None] = field(default_factory=dict)  # id of an expression -> kind
+    protocol: str | None = None  # one that measures more than J and F
 
     def check(self) -> list[Problem]:
         """Of the annotation and of the folder of every expression."""
@@ -206,10 +173,14 @@ class ExpressionJob:
     def score(self) -> list[Score]:
         """One score for each expression; a frame is read, scored and forgotten."""
         j, f = np.zeros((2, len(self.expressions), len(self.frames)))
+        areas = np.zeros((len(self.expressions), len(Areas._fields), len(self.frames)), int)
+        if self.protocol in _MISSING_IS_ZERO and not self.pred_dir.is_dir():
+            return self._scores(j, f, [dict.fromkeys(MEASURES[self.protocol], 0.0)] * len(j))
         keys = sorted(set(self.expressions.values()))
+        others = [FOREGROUND] if self.protocol == 'revos' else []
         visible = set()
         for t, frame in enumerate(self.frames):
-            truth = self.truth.masks(t, frame, keys)
+            truth = self.truth.masks(t, frame, keys + others)
             visible.update(key for key, mask in truth.items() if mask.any())
             radius = boundary_radius(*truth[keys[0]].shape)
             boundaries = {key: find_boundary(mask, radius) for key, mask in truth.items()}
@@ -217,13 +188,21 @@ class ExpressionJob:
                 pred = self._predicted(exp_id, frame, truth[key].shape)
                 j[i, t] = region_similarity(pred, truth[key])
                 f[i, t] = boundary_score(find_boundary(pred, radius), boundaries[key])
+                if self.protocol:
+                    areas[i, :, t] = count_areas(pred, truth[key], truth.get(FOREGROUND))
         lost = [key for key in keys if key not in visible]
         if lost and isinstance(self.truth, PaletteTruth):
             objects = ', '.join(str(i) for key in lost for i in key)
             raise ValueError(f'{self.truth.folder}: no mask has the object {objects}')
+        protocol = self.protocol
+        found = [measure(protocol, j[i], Areas(*areas[i])) for i in range(len(j)) if protocol]
+        return self._scores(j, f, found or [None] * len(j))
+
+    def _scores(self, j: np.ndarray, f: np.ndarray, measures: Sequence[dict | None]) -> list[Score]:
+        rows = zip(self.expressions, j, f, measures)
         return [
-            Score(self.name, exp_id, j[i], f[i], self.frames)
-            for i, exp_id in enumerate(self.expressions)
+            Score(self.name, exp_id, j_, f_, self.frames, 0, 0, self.kinds.get(exp_id), found)
+            for exp_id, j_, f_, found in rows
         ]
 
     def masks(self, score: Score, t: int) -> tuple[np.ndarray, np.ndarray]:
@@ -330,11 +309,23 @@ def run_jobs(
     return [s for scores in results for s in scores], {k: kinds.count(k) for k in sorted({*kinds})}
 
 
-def summarise(scores: Sequence[Score]) -> dict[str, float]:
-    """Means over all objects or expressions, in [0, 1], under the names of the DAVIS scorer."""
-    rows = [score.row for score in scores]
+def summarise(scores: Sequence[Score], protocol: str | None = None) -> dict[str, float]:
+    """Means over all objects or expressions, in [0, 1], under the names of the DAVIS scorer; with
+    the measures of the protocol, NaN where they apply to none."""
+    rows = [score.statistics for score in scores]
     means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
-    return {'J&F-Mean': (means['J-Mean'] + means['F-Mean']) / 2} | means
+    jf = (means['J-Mean'] + means['F-Mean']) / 2
+    extra = averages(protocol, jf, [score.measures for score in scores])
+    return {'J&F-Mean': jf} | means | dict.fromkeys(MEASURES.get(protocol, ()), math.nan) | extra
+
+
+def summarise_kinds(scores: Sequence[Score], protocol: str) -> dict[str, dict[str, float]]:
+    """Long-RVOS, ReVOS: the numbers of each kind of sentence, and under ``mean`` those of all; for
+    ReVOS the means of two kinds."""
+    kinds = sorted({score.kind for score in scores} - {None})
+    rows = {k: summarise([s for s in scores if s.kind == k], protocol) for k in kinds}
+    overall = revos_overall(rows) if protocol == 'revos' else None
+    return {'mean': overall or summarise(scores, protocol)} | rows
 
 
 def by_sequence(scores: Sequence[Score]) -> dict[str, list[Score]]:
