@@ -142,7 +142,7 @@ def shard(rank, folder):
         launched(f'{name}.py', '--work-dir', f'{work_dir}_whole', **options)
         options['experiment_name'] = f'{name}_sharded'
         launched(f'{name}.py', '--fsdp', '--work-dir', f'{work_dir}_sharded', **options, **small)
-    torch.distributed.barrier()  # or the second process looks for a checkpoint that is not there yet
+    torch.distributed.barrier()  # or one looks for a checkpoint before the other has written it
     options.update({'experiment_name': 'more', 'train_cfg.max_epochs': 2, **small})
     launched(f'{name}.py', '--fsdp', '--resume', '--work-dir', f'{work_dir}_sharded', **options)
     return 'done'
