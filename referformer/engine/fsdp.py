@@ -110,11 +110,11 @@ def use_fsdp(cfg: Config) -> None:
             '--fsdp needs an optim_wrapper of type OptimWrapper, clipping by norm_type 2; for '
             'mixed precision: strategy.model_wrapper.mixed_precision.param_dtype=bfloat16'
         )
-    wrapper.type = 'ShardedOptimWrapper'
+    wrapper.type = 'referformer.ShardedOptimWrapper'
     on_cpu = get_device() == 'cpu'
     whole = {'rank0_only': True, 'offload_to_cpu': not on_cpu}
     strategy = {
-        'type': 'ShardedStrategy',
+        'type': 'referformer.ShardedStrategy',
         'model_wrapper': {
             'type': 'MMFullyShardedDataParallel',
             'auto_wrap_policy': {'type': f'{__name__}.gather_layers', 'min_num_params': 1_000_000},

@@ -3,10 +3,12 @@
 import shutil
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.optim.optimizer import amp_optimizer_wrapper
 from mmengine.runner import Runner
 from toy_project import REPO, ToyDataset, write_config
 
@@ -27,6 +29,13 @@ param_scheduler.update(milestones=[5], by_epoch=False)
 ENDLESS = ITERATIONS + "train_dataloader['sampler'] = dict(type='InfiniteSampler', shuffle=True)\n"
 EMA = EPOCHS + "custom_hooks = [dict(type='EMAHook', momentum=0.1)]\n"
 ACCUMULATED = EPOCHS + 'optim_wrapper.update(accumulative_counts=4)\n'
+SCALED = (
+    EPOCHS
+    + """
+optim_wrapper.update(
+    type='AmpOptimWrapper', dtype='bfloat16', loss_scale=dict(init_scale=8.0, growth_interval=2))
+"""
+)
 PERSISTENT = EPOCHS + 'train_dataloader.update(persistent_workers=True)\n'
 
 
@@ -95,6 +104,19 @@ def test_every_checkpoint_continues_exactly(tmp_path, extra, workers):
 def test_all_that_has_a_state_continues_exactly(tmp_path, extra):
     straight = run(tmp_path, 'straight', extra)
     assert not differences(straight, resumed(tmp_path, straight, 3, extra))
+
+
+def test_the_scale_of_losses_in_float16_continues_exactly(tmp_path, monkeypatch):
+    """MMEngine's wrapper and PyTorch's scaler, with the latter told that a CPU is a GPU."""
+    monkeypatch.setattr(amp_optimizer_wrapper, 'is_cuda_available', lambda: True)
+    monkeypatch.setattr(amp_optimizer_wrapper, 'GradScaler', partial(torch.amp.GradScaler, 'cpu'))
+    straight = run(tmp_path, 'straight', SCALED)
+    assert not differences(straight, resumed(tmp_path, straight, 3, SCALED))
+    scales = [
+        read_checkpoint(straight / f'iter_{i}.pth')['optimizer']['loss_scaler']['scale']
+        for i in (3, 6)
+    ]
+    assert scales[0] < scales[1]
 
 
 def test_the_last_iteration_of_an_epoch_leaves_the_end_of_the_epoch_to_do(tmp_path):

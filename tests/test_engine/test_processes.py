@@ -84,14 +84,13 @@ def share_a_batch(rank, folder):
     return steps(folder, rank, MMDistributedDataParallel)
 
 
-def steps(folder, rank=None, wrap=None):
-    """Losses, and the norm of every gradient, of ten steps in float64."""
+def steps(folder, rank=None, wrap=None, dtype=torch.float64):
+    """Losses, and the norm of every gradient, of ten steps."""
     model = tiny_model(folder / 'tokenizer', transformer={'attention': {'type': 'MSDeformAttn'}})
     batch = model.data_preprocessor(tiny_batch(2))
     batch['data_samples'][1].gt_instances.valid[:] = True  # more frames than the other has
     if rank is not None:
         batch = {key: value[rank : rank + 1] for key, value in batch.items()}
-    dtype = torch.float32 if os.environ.get('FLOAT32') else torch.float64
     batch['inputs'] = batch['inputs'].to(dtype)
     model = model.to(dtype)
     module = wrap(model, broadcast_buffers=False) if wrap else model
@@ -143,7 +142,8 @@ def shard(rank, folder):
         launched(f'{name}.py', '--work-dir', f'{work_dir}_whole', **options)
         options['experiment_name'] = f'{name}_sharded'
         launched(f'{name}.py', '--fsdp', '--work-dir', f'{work_dir}_sharded', **options, **small)
-    options = {'experiment_name': 'more', 'train_cfg.max_epochs': 2, **options, **small}
+    torch.distributed.barrier()  # or one looks for a checkpoint before the other has written it
+    options.update({'experiment_name': 'more', 'train_cfg.max_epochs': 2, **small})
     launched(f'{name}.py', '--fsdp', '--resume', '--work-dir', f'{work_dir}_sharded', **options)
     return 'done'
 
