@@ -105,8 +105,11 @@ class MeViS(RVOSDataset):
         truth."""
         self._check_images(expressions)
         wanted = {anno_id: video_id for video_id, ids in self.objects.items() for anno_id in ids}
+        known = {
+            v for v, found in expressions.items() if any(e['obj_id'] is not None for e in found)
+        }
         if not wanted:
-            return set()
+            return known
         mask_file = self.data_prefix['mask']
         require(mask_file, f'the masks of the objects that {self.ann_file} names')
         spans = find_masks(mask_file)
@@ -118,4 +121,4 @@ class MeViS(RVOSDataset):
                 f'{", ..." if len(unknown) > 5 else ""}. Get both files of one version.'
             )
         self.spans = {anno_id: spans[anno_id] for anno_id in wanted}
-        return set(wanted.values())
+        return known

@@ -121,7 +121,8 @@ def _worst_case(name: str, scores: Sequence[Score], job: Job, frames_dir: Path |
     score = min(scores, key=lambda s: s.j.mean() + s.f.mean())
     t = int(np.argmin(score.j + score.f))
     pred, truth = job.masks(score, t)
-    path = frames_dir and frames_dir / name.split('/')[-1] / f'{score.frames[t]}.jpg'
+    video = name.partition('/')[2] if name.startswith('anno_') else name  # Ref-DAVIS17's
+    path = frames_dir and frames_dir / video / f'{score.frames[t]}.jpg'
     labels = (
         f'{name} {score.name}, frame {score.frames[t]}',
         'truth',
