@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from referformer.registry import MODELS, build
 
-from .frame_chunks import by_frames
+from .frame_chunks import by_frames, by_tokens
 from .precision import full_precision
 from .vision_language import FeedForward
 
@@ -75,8 +75,13 @@ class EncoderLayer(nn.Module):
     ) -> Tensor:
         """(BT, S, C) -> (BT, S, C)."""
         attended = self.attn(x + pos, references, x, shapes, padding_mask)
-        x = self.norm_attn(x + self.dropout(attended))
-        return self.norm_ffn(x + self.ffn(x))
+        ffn = self.ffn.prepare(x)
+
+        def finish(x: Tensor, attended: Tensor) -> Tensor:
+            x = self.norm_attn(x + self.dropout(attended))
+            return self.norm_ffn(x + ffn(x))
+
+        return by_tokens(finish, x, attended, out=attended)
 
 
 class DecoderLayer(nn.Module):

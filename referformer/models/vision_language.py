@@ -4,6 +4,7 @@
 Letters: B clips, T frames, L words, C channels.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -13,10 +14,9 @@ from torch import Tensor, nn
 
 from referformer.registry import MODELS
 
+from .fast_linear import fast_linear
+from .frame_chunks import by_tokens
 from .precision import full_precision
-
-# Tokens of the feed-forward widened at once when no gradient is needed.
-_FFN_CHUNK = 1024
 
 
 class WordTokens(NamedTuple):
@@ -45,7 +45,7 @@ def to_maps(tokens: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 class FeedForward(nn.Module):
-    """Linear, ReLU, linear; in chunks of tokens when gradients are off: the middle is wide."""
+    """Linear, ReLU, linear: the middle is wide."""
 
     def __init__(self, embed_dim: int, feedforward_dim: int, dropout: float) -> None:
         super().__init__()
@@ -55,13 +55,13 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., C) -> (..., C)."""
-        if torch.is_grad_enabled() or x.numel() // x.shape[-1] <= _FFN_CHUNK:
-            return self._widen(x)
-        chunks = x.flatten(0, -2).split(_FFN_CHUNK)
-        return torch.cat([self._widen(chunk) for chunk in chunks]).view(x.shape)
+        return self.prepare(x)(x)
 
-    def _widen(self, x: Tensor) -> Tensor:
-        return self.dropout(self.linear2(self.dropout(F.relu(self.linear1(x), inplace=True))))
+    def prepare(self, like: Tensor) -> Callable[[Tensor], Tensor]:
+        """``forward`` for the tokens ``like``, whole or in chunks."""
+        widen = fast_linear(self.linear1, like, relu=True)
+        narrow = fast_linear(self.linear2, like)
+        return lambda x: self.dropout(narrow(self.dropout(widen(x))))
 
 
 def attend(
@@ -197,10 +197,13 @@ class VisionLanguageBlock(nn.Module):
         size = maps.shape[-2:]
         if self.shrink > 1:
             mixed = F.interpolate(mixed, size, mode='bilinear', align_corners=False)
-        x = maps.flatten(2).transpose(1, 2)  # (n, h*w, C)
-        x = self.norm_self(x + self.dropout(mixed.flatten(2).transpose(1, 2)))
-        queries = x + pos.flatten(2).transpose(1, 2)
-        read = attend(self.word_attn, queries, text.keys, text.words, text.mask)
-        x = self.norm_word(x + self.dropout(read))
-        x = self.norm_ffn(x + self.ffn(x))
-        return to_maps(x, size)
+        x, mixed, pos = (m.flatten(2).transpose(1, 2) for m in (maps, mixed, pos))  # (n, h*w, C)
+        ffn = self.ffn.prepare(x)
+
+        def finish(x: Tensor, mixed: Tensor, pos: Tensor) -> Tensor:
+            x = self.norm_self(x + self.dropout(mixed))
+            read = attend(self.word_attn, x + pos, text.keys, text.words, text.mask)
+            x = self.norm_word(x + self.dropout(read))
+            return self.norm_ffn(x + ffn(x))
+
+        return to_maps(by_tokens(finish, x, mixed, pos), size)
