@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -13,8 +14,27 @@ REPO = Path(__file__).resolve().parents[1]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Options of the tests that can take longer."""
+    parser.addoption('--fuzz', type=float, default=0.05, help='share of the inputs of tests/fuzz')
+    parser.addoption('--fuzz-seed', type=int, default=0, help='other inputs for tests/fuzz')
     parser.addoption('--kills', type=int, default=3, help='how often a training is killed')
     parser.addoption('--kills-seed', type=int, default=0, help='of the places where it is')
+
+
+class Fuzz(NamedTuple):
+    """How many inputs the tests in ``fuzz/`` damage, and by which seed."""
+
+    share: float
+    seed: int
+
+    def count(self, full: int) -> int:
+        """Of ``full``, the share that is asked for."""
+        return max(1, round(self.share * full))
+
+
+@pytest.fixture
+def fuzz(request) -> Fuzz:
+    """The options ``--fuzz`` and ``--fuzz-seed``."""
+    return Fuzz(request.config.getoption('--fuzz'), request.config.getoption('--fuzz-seed'))
 
 
 @pytest.fixture(scope='session')
