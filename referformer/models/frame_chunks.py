@@ -17,7 +17,7 @@ _TOKENS = 512
 def by_frames(
     function: Callable[..., Tensor | Sequence[Tensor]], *args: Any, out: Tensor | None = None
 ) -> Any:
-    """``function(*args)``, a few frames at a time when gradients are off.
+    """``function(*args)``, a few frames at a time when gradients are off and nothing is traced.
 
     Args:
         function: Treats every frame alike and alone; gives a tensor (n, ...) or several.
@@ -26,7 +26,7 @@ def by_frames(
         out: Where to put a single result of this shape; may be the first argument itself.
     """
     num = len(args[0])
-    if torch.is_grad_enabled() or num <= FRAMES:
+    if torch.is_grad_enabled() or num <= FRAMES or torch.compiler.is_compiling():
         return function(*args)
     for start in range(0, num, FRAMES):
         piece = slice(start, start + FRAMES)
@@ -52,7 +52,7 @@ def by_tokens(function: Callable[..., Tensor], *args: Tensor, out: Tensor | None
     """
     n, num = args[0].shape[:2]
     size = max(1, (_TOKENS if args[0].device.type == 'cpu' else 64 * _TOKENS) // n)
-    if torch.is_grad_enabled() or num <= size:
+    if torch.is_grad_enabled() or num <= size or torch.compiler.is_compiling():
         return function(*args)
     for start in range(0, num, size):
         found = function(*(x[:, start : start + size] for x in args))

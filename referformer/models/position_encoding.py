@@ -5,10 +5,11 @@ Letters: C channels, L words.
 """
 
 import math
-from functools import lru_cache
 
 import torch
 from torch import Tensor
+
+from .tracing import cached_tensor
 
 _EPS = 1e-6
 _TEMPERATURE = 10000.0
@@ -28,8 +29,7 @@ def _angle(count: Tensor, last: Tensor | float) -> Tensor:
     return (count - 0.5) / (last + _EPS) * (2 * math.pi)
 
 
-@lru_cache(maxsize=16)
-@torch.inference_mode(False)  # a cached tensor must serve training too
+@cached_tensor(16)
 def _unpadded_2d(height: int, width: int, channels: int, device: torch.device) -> Tensor:
     rows = torch.arange(1, height + 1, dtype=torch.float32, device=device)
     columns = torch.arange(1, width + 1, dtype=torch.float32, device=device)
@@ -58,9 +58,7 @@ def sine_encoding_2d(
         (B, C, h, w); (1, C, h, w) without a mask, the same tensor every time: do not write into it.
     """
     if padding_mask is None:
-        # Tensors of a graph that is being traced must not outlive it.
-        make = _unpadded_2d.__wrapped__ if torch.compiler.is_compiling() else _unpadded_2d
-        return make(*size, channels, torch.device(device))
+        return _unpadded_2d(*size, channels, torch.device(device))
     seen = (~padding_mask).float()
     rows, columns = seen.cumsum(1), seen.cumsum(2)
     y = _interleave(_angle(rows, rows[:, -1:]), channels // 2)

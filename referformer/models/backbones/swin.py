@@ -7,7 +7,6 @@ Letters: B clips, T frames, C channels, h w the map, N tokens of a window, n win
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +15,8 @@ from mmengine.model import BaseModule, trunc_normal_init
 from torch import Tensor, nn
 
 from referformer.registry import MODELS
+
+from ..tracing import cached_tensor
 
 Size = tuple[int, int, int]  # time, height, width
 
@@ -301,8 +302,7 @@ def _merge(windows: Tensor, window: Size, size: tuple[int, int, int, int]) -> Te
     return x.permute(0, 1, 4, 2, 5, 3, 6, 7).reshape(B, T, h, w, -1)
 
 
-@lru_cache(maxsize=8)
-@torch.inference_mode(False)  # a cached tensor must serve training too
+@cached_tensor(8)
 def _relative_index(window: Size, device: torch.device) -> Tensor:
     """Row of the bias table for each pair of tokens, (N, N)."""
     axes = [torch.arange(size, device=device) for size in window]
@@ -313,8 +313,7 @@ def _relative_index(window: Size, device: torch.device) -> Tensor:
     return (t * (2 * wh - 1) + y) * (2 * ww - 1) + x
 
 
-@lru_cache(maxsize=32)
-@torch.inference_mode(False)
+@cached_tensor(32)
 def _shift_mask(size: Size, window: Size, shift: Size, device: torch.device) -> Tensor:
     """-100 between tokens which only the roll has made neighbours, (n, N, N)."""
     region = torch.zeros(1, *size, 1, device=device)
