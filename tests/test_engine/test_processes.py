@@ -1,5 +1,6 @@
 """Two processes on the CPU: one batch shared out, invalid losses, sharded models, a killed rank."""
 
+import faulthandler
 import json
 import os
 import shutil
@@ -55,6 +56,7 @@ log_processor = dict(window_size=1)
 
 
 def do_all(rank, world_size, folder):
+    faulthandler.dump_traceback_later(400, exit=True)  # where one waits for the other for ever
     os.environ.update(LOCAL_RANK=str(rank), RANK=str(rank), WORLD_SIZE=str(world_size))
     os.chdir(folder)
     Runner._log_env = lambda self, env_cfg: None
