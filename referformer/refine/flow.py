@@ -29,6 +29,7 @@ class FlowPropagator(Propagator):
         cell: Side of the places that keep their own colours, in pixels of that size.
         bins: Divisions of each colour axis there.
         warp, place, colour: Weights of the three witnesses.
+        reach: How far from its warped mask an object can be, in pixels of that size.
         edge: Radius of the guided filter.
         memory: How much of the object's colours a frame leaves as they were; the key frame's count
             as much as those in any case.
@@ -38,10 +39,11 @@ class FlowPropagator(Propagator):
         self,
         shorter: int = 240,
         cell: int = 20,
-        bins: int = 8,
+        bins: int = 12,
         warp: float = 1.0,
         place: float = 1.0,
         colour: float = 0.5,
+        reach: int = 12,
         edge: int = 4,
         memory: float = 0.9,
     ) -> None:
@@ -51,7 +53,7 @@ class FlowPropagator(Propagator):
                 f'memory in [0, 1], got {(shorter, cell, bins, edge, memory)}.'
             )
         self.shorter = shorter
-        self.options = _Options(cell, bins, warp, place, colour, edge, memory)
+        self.options = _Options(cell, bins, warp, place, colour, reach, edge, memory)
 
     def shrink(self, frame: np.ndarray) -> np.ndarray:
         """A frame of the size that is worked in."""
@@ -70,6 +72,7 @@ class _Options(NamedTuple):
     warp: float
     place: float
     colour: float
+    reach: int
     edge: int
     memory: float
 
@@ -113,8 +116,9 @@ class FlowTracker(Tracker):
         going_on = [n for n in self.objects if n not in given]
         if going_on:
             motion = _Motion(self.last, now, self.flows, self.options)
-            for n in going_on:
-                self.objects[n] = self._move(self.objects[n], now, motion)
+            with ThreadPoolExecutor(2) as threads:
+                moved = threads.map(lambda n: self._move(self.objects[n], now, motion), going_on)
+            self.objects.update(zip(going_on, moved))
         for n, mask in given.items():
             h, w = now.grey.shape
             prob = cv2.resize(mask.astype(np.float32), (w, h), interpolation=cv2.INTER_AREA)
@@ -126,12 +130,14 @@ class FlowTracker(Tracker):
     def _move(self, found: _Object, now: _Frame, motion: '_Motion') -> _Object:
         """The object one frame later."""
         options = self.options
-        logits = options.warp * motion.agreement * _logit(motion.warp(found.prob))
+        warped = motion.warp(found.prob)
+        logits = options.warp * motion.agreement * _logit(warped)
         logits += options.place * _logit(motion.look_up(found.prob))
         inside, outside = (found.key + found.recent) / 2 + _RARE
         ratios = np.clip(np.log(inside / outside), -3, 3).astype(np.float32)
         logits += options.colour * ratios[now.fine_colours]
-        prob = now.guide(1 / (1 + np.exp(-logits)))
+        near = cv2.boxFilter(warped, -1, (2 * options.reach + 1,) * 2) > 1e-3
+        prob = now.guide(near / (1 + np.exp(-logits)))
         recent = found.recent
         if prob.max() > 0.5:  # what is lost teaches nothing
             kept = options.memory
