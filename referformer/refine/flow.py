@@ -40,7 +40,7 @@ class FlowPropagator(Propagator):
         shorter: int = 240,
         cell: int = 20,
         bins: int = 12,
-        warp: float = 1.0,
+        warp: float = 1.5,
         place: float = 1.0,
         colour: float = 0.5,
         reach: int = 12,
