@@ -26,6 +26,7 @@ from .inference import (
     check_texts,
 )
 from .inference.sources import open_source
+from .refine import Refiner, refine_video
 from .registry import INFERENCERS, MODELS
 from .video_io import prefetch
 from .zoo import DEFAULT_MODEL, list_models
@@ -127,6 +128,7 @@ class ReferFormerInferencer:
         boxes: bool = True,
         extras: Sequence[str] = (),
         progress: bool = False,
+        refine: dict[str, Any] | None = None,
     ) -> VideoPrediction:
         """Segment one video.
 
@@ -144,6 +146,9 @@ class ReferFormerInferencer:
             extras: What else to write into ``out_dir``: ``matte``, ``cutout``, ``cutout-png``,
                 ``cvat``, ``labelstudio``; see ``inference.ResultWriter``.
             progress: Show a progress bar.
+            refine: What refines the masks over the whole video, such as
+                ``dict(type='FlowPropagator')``; None: what the model's config says. The video is
+                read twice more.
 
         Raises:
             FileNotFoundError, ValueError: As ``open_source``; for an empty sentence.
@@ -154,20 +159,26 @@ class ReferFormerInferencer:
         reader = open_source(video)
         clips = ClipInferencer(self.model, shorter=shorter, presence_thr=presence_thr)
         result = VideoPrediction(texts, reader.fps, reader.size, reader)
+        refine = refine or getattr(self.model, 'test_cfg', {}).get('refine')
+        refiner = refine and Refiner.from_config(refine)
         writer = out_dir and ResultWriter(out_dir, result, overwrite, boxes, extras)
+        first = None if refiner else writer  # what is refined is written afterwards
         begin = perf_counter()
         bar = tqdm(total=len(reader) or None, unit='frame', disable=not progress)
-        with bar, writer or nullcontext():
+        with bar, first or nullcontext():
             for clip in clips.stream(prefetch(reader), texts, window):
                 clip = clip.hide(below=score_thr)
                 if not clip.start:
                     result.remarks = self._remarks(texts, clip.frames)
                 result.append(clip)
-                if writer:
-                    writer.write(clip)
+                if first:
+                    first.write(clip)
                 result.seconds = round(perf_counter() - begin, 2)
                 bar.update(len(clip.frames))
             bar.total = bar.n  # the container may have claimed another number
+        if refiner:
+            options = {'overwrite': overwrite, 'boxes': boxes, 'extras': extras}
+            return refine_video(result, refiner, out_dir, **options)
         if writer:
             result.files = writer.files()
         return result

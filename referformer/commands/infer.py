@@ -25,6 +25,8 @@ from ..inference.sources import is_camera, is_image, open_source
 from ..zoo import DEFAULT_MODEL
 from ..zoo.weights import find_checkpoint
 
+_REFINE = {'flow': 'FlowPropagator', 'sam2': 'Sam2Propagator'}
+
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
@@ -65,6 +67,15 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         type=float,
         help='no mask in frames where the object is there with less than this score; default: '
         'what the model says',
+    )
+    parser.add_argument(
+        '--refine',
+        choices=_REFINE,
+        help='carry the masks of the best frame to all frames: by optical flow, or SAM 2',
+    )
+    parser.add_argument(
+        '--refine-weights',
+        help='of --refine sam2: name on the Hub, or folder (default: its largest)',
     )
     parser.add_argument('--fps', type=float, help='frame rate, instead of the one of the video')
     parser.add_argument('--max-frames', type=int, help='stop after so many frames')
@@ -111,6 +122,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         'overwrite': args.overwrite,
         'boxes': not args.no_boxes,
         'extras': _extras(args),
+        'refine': _refine(args),
     }
     if jobs is not None:
         _segment_many(args, jobs, _weights(args), options)
@@ -172,6 +184,16 @@ def _segment_many(
             print(f'error: {video}: {why}', file=sys.stderr)
         if out.failed:
             sys.exit(1)
+
+
+def _refine(args: argparse.Namespace) -> dict[str, Any] | None:
+    if args.refine_weights and args.refine != 'sam2':
+        raise ValueError('--refine-weights are those of --refine sam2.')
+    if args.refine is None:
+        return None
+    weights = {'model': args.refine_weights} if args.refine_weights else {}
+    device = {'device': args.device} if args.refine == 'sam2' else {}
+    return {'type': _REFINE[args.refine], **weights, **device}
 
 
 def _extras(args: argparse.Namespace) -> list[str]:

@@ -74,6 +74,7 @@ class ClipInferencer:
             samples[-1].set_metainfo(
                 {'text': text.lower(), 'exp_id': str(i), 'presence_thr': self.presence_thr}
             )
+            samples[-1].set_metainfo({'refine': False})  # whole videos are, by who asks for them
         # One clip for all sentences: the model sees it once, and divides them to fit its memory.
         samples = self.model.test_step({'inputs': [packed['inputs']], 'data_samples': samples})
         found = [_best(sample) for sample in samples]

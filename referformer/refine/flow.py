@@ -15,7 +15,6 @@ import numpy as np
 from ..registry import PROPAGATORS
 from .propagator import Keys, Propagator, Tracker
 
-
 _FINE = 16  # divisions of each colour axis for the colours of a whole object
 _RARE = 1e-5
 

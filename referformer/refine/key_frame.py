@@ -1,5 +1,6 @@
 """Which frames the propagation of an object starts from."""
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -65,7 +66,7 @@ def _stability(masks: np.ndarray) -> np.ndarray:
     T = len(masks)
     if T == 1:
         return np.ones(1)
-    pairs = np.array([iou(a, b) for a, b in zip(masks[:-1], masks[1:])])
+    pairs = np.array([iou(a, b) for a, b in pairwise(masks)])
     both = np.concatenate([pairs[:1], pairs, pairs[-1:]])
     return (both[:-1] + both[1:]) / 2
 

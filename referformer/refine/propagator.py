@@ -45,9 +45,7 @@ class Propagator(ABC):
     def shrink(self, frame: np.ndarray) -> np.ndarray:
         """What a tracker needs of a frame, (h', w', 3) uint8."""
 
-    def __call__(
-        self, frames: Iterable[np.ndarray], keys: Keys
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, frames: Iterable[np.ndarray], keys: Keys) -> tuple[np.ndarray, np.ndarray]:
         """Propagate the mask of one object.
 
         Args:

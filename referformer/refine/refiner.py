@@ -3,14 +3,20 @@
 Letters: n sentences, T frames, H W size of the frames.
 """
 
-from collections.abc import Iterable
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from ..registry import PROPAGATORS, build
 from .key_frame import KeyFrames, iou
 from .propagator import Propagator
+from .samples import refine_samples
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from ..structures import RVOSDataSample
 
 FUSIONS = ('propagated', 'surer')
 
@@ -23,6 +29,7 @@ class Refined(NamedTuple):
     key_frames: list[list[int]]  # of each sentence; none where the model found nothing
 
 
+@PROPAGATORS.register_module()
 class Refiner:
     """Propagates the model's masks from its best frames.
 
@@ -104,6 +111,12 @@ class Refiner:
                     if quality[i, t] > scores[i, t] and iou(a, b) < 0.5:
                         found[i, t] = a
         return Refined(found, scores, keys)
+
+    def refine_samples(
+        self, inputs: 'Tensor', data_samples: Sequence['RVOSDataSample'], preprocessor: 'nn.Module'
+    ) -> None:
+        """Refine what a model predicts; see ``samples.refine_samples``."""
+        refine_samples(self, inputs, data_samples, preprocessor)
 
     def _propagate(
         self, frames: Iterable[np.ndarray], masks: np.ndarray, keys: list[list[int]]

@@ -137,8 +137,8 @@ class Sam2Tracker(Tracker):
         last frames, and all of the key frames but their large masks."""
         t = self._count
         features = t + 2 - self.model.num_maskmem
-        pointers = t + 2 - max(
-            self.model.num_maskmem, self.model.config.max_object_pointers_in_encoder
+        pointers = (
+            t + 2 - max(self.model.num_maskmem, self.model.config.max_object_pointers_in_encoder)
         )
         session.processed_frames.clear()
         session.mask_inputs_per_obj[0].clear()

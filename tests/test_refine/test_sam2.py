@@ -1,14 +1,10 @@
 """SAM 2's video model carries masks of key frames, in constant memory."""
 
-import gc
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
 from referformer.refine import Sam2Propagator
-from referformer.registry import PROPAGATORS, build
 
 SIZE = 128
 
