@@ -161,6 +161,8 @@ class ReferFormerInferencer:
         result = VideoPrediction(texts, reader.fps, reader.size, reader)
         refine = refine or getattr(self.model, 'test_cfg', {}).get('refine')
         refiner = refine and Refiner.from_config(refine)
+        if refiner and not reader.repeatable:
+            raise ValueError(f'{reader.name} cannot be read twice, as refine needs it.')
         writer = out_dir and ResultWriter(out_dir, result, overwrite, boxes, extras)
         first = None if refiner else writer  # what is refined is written afterwards
         begin = perf_counter()

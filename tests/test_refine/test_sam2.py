@@ -2,49 +2,15 @@
 
 import numpy as np
 import pytest
-import torch
+from sam2_model import small_sam2
 
 from referformer.refine import Sam2Propagator
-
-SIZE = 128
+from referformer.registry import PROPAGATORS, build
 
 
 @pytest.fixture(scope='module')
 def model():
-    """The architecture in small, with random weights."""
-    from transformers import Sam2VideoConfig, Sam2VideoModel
-
-    S = SIZE
-    vision = {
-        'model_type': 'sam2_vision_model',
-        'backbone_config': {
-            'model_type': 'sam2_hiera_det_model',
-            'hidden_size': 12,
-            'blocks_per_stage': [1, 2, 2, 1],
-            'embed_dim_per_stage': [12, 24, 48, 96],
-            'num_attention_heads_per_stage': [1, 2, 4, 8],
-            'window_size_per_stage': [8, 4, 4, 4],
-            'global_attention_blocks': [4],
-            'image_size': [S, S],
-        },
-        'backbone_channel_list': [96, 48, 24, 12],
-        'backbone_feature_sizes': [[S // 4] * 2, [S // 8] * 2, [S // 16] * 2],
-        'fpn_hidden_size': 128,
-    }
-    config = Sam2VideoConfig(
-        vision_config=vision,
-        prompt_encoder_config={'hidden_size': 128, 'image_size': S},
-        mask_decoder_config={'hidden_size': 128},
-        image_size=S,
-        memory_attention_hidden_size=128,
-        memory_attention_rope_feat_sizes=[S // 16] * 2,
-        memory_encoder_hidden_size=128,
-        memory_encoder_output_channels=64,
-        mask_downsampler_embed_dim=128,
-        memory_fuser_embed_dim=128,
-    )
-    torch.manual_seed(0)
-    return Sam2VideoModel(config).eval()
+    return small_sam2()
 
 
 def video(length, size=(48, 64)):
@@ -70,3 +36,28 @@ def test_dropping_what_is_not_asked_for_changes_no_bit(model):
     assert len(kept.sessions[0].output_dict_per_obj[0]['non_cond_frame_outputs']) == 34
     assert len(dropped.sessions[0].output_dict_per_obj[0]['non_cond_frame_outputs']) <= 16
     assert not dropped.sessions[0].processed_frames
+
+
+def test_weights_come_from_a_folder(model, tmp_path):
+    frames, masks = video(5)
+    model.save_pretrained(tmp_path / 'sam2')
+    named = build({'type': 'Sam2Propagator', 'model': str(tmp_path / 'sam2')}, PROPAGATORS)
+    found, scores = named(iter(frames), {2: masks[2]})
+    given, _ = Sam2Propagator(model, 'cpu')(frames, {2: masks[2]})
+    assert np.array_equal(found, given)
+    assert np.array_equal(found[2], masks[2]) and scores[2] == 1
+    assert found.shape == masks.shape and found.dtype == bool
+
+
+def test_both_directions_are_the_same_walk(model):
+    """From the last frame back is what the mirrored video gives from its first one."""
+    frames, masks = video(6)
+    propagator = Sam2Propagator(model, 'cpu')
+    back, _ = propagator(frames, {5: masks[5]})
+    forth, _ = propagator(frames[::-1], {0: masks[5]})
+    assert np.array_equal(back, forth[::-1])
+
+
+def test_weights_that_are_not_there_are_named():
+    with pytest.raises(OSError, match="the video segmenter '/no/such/folder'.*refine.model"):
+        Sam2Propagator('/no/such/folder', 'cpu').tracker()
