@@ -59,5 +59,5 @@ def test_both_directions_are_the_same_walk(model):
 
 
 def test_weights_that_are_not_there_are_named():
-    with pytest.raises(OSError, match="the video segmenter '/no/such/folder'.*refine.model"):
+    with pytest.raises(OSError, match=r"the video segmenter '/no/such/folder'.*refine\.model"):
         Sam2Propagator('/no/such/folder', 'cpu').tracker()
