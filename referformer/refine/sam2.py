@@ -118,7 +118,7 @@ class Sam2Tracker(Tracker):
 
     def _pixels(self, frame: np.ndarray) -> Tensor:
         """(3, S, S), normalised."""
-        x = torch.from_numpy(np.ascontiguousarray(frame)).to(self.model.device)
+        x = torch.tensor(frame).to(self.model.device)
         x = x.permute(2, 0, 1)[None].float() / 255
         size = (self.size, self.size)
         x = F.interpolate(x, size, mode='bilinear', align_corners=False, antialias=True)[0]

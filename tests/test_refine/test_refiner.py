@@ -128,7 +128,7 @@ def test_samples_get_refined_masks_and_logits(tiny_model):
         plain = model(**data, mode='predict')
     before = [sample.pred_instances.masks.clone() for sample in plain]
     assert all(sample.get('refined_from') is None for sample in plain)
-    model.refiner = Refiner({'type': 'FlowPropagator', 'fuse': 'propagated'})
+    model.refiner = Refiner.from_config({'type': 'FlowPropagator', 'fuse': 'propagated'})
     refined = model(**data, mode='predict')
     for sample, masks in zip(refined, before):
         keys = sample.refined_from
