@@ -28,6 +28,7 @@ from .inference import (
 )
 from .inference.sources import open_source
 from .models.precision import check_dtype
+from .refine import Refiner, refine_video
 from .registry import INFERENCERS, MODELS
 from .video_io import prefetch
 from .zoo import DEFAULT_MODEL, list_models
@@ -139,6 +140,7 @@ class ReferFormerInferencer:
         progress: bool = False,
         mode: str | None = None,
         max_memory: str | None = None,
+        refine: dict[str, Any] | None = None,
     ) -> VideoPrediction:
         """Segment one video.
 
@@ -158,6 +160,9 @@ class ReferFormerInferencer:
             progress: Show a progress bar, and how the video is seen and what memory that takes.
             mode: ``whole``, ``window`` or ``stream``; see ``inference.ClipInferencer.stream``.
             max_memory: See ``inference.ClipInferencer``.
+            refine: What refines the masks over the whole video, such as
+                ``dict(type='FlowPropagator')``; None: what the model's config says. The video is
+                read twice more.
 
         Raises:
             FileNotFoundError, ValueError: As ``open_source``; for an empty sentence.
@@ -173,7 +178,12 @@ class ReferFormerInferencer:
         if progress:
             print(plan, flush=True)
         result = VideoPrediction(texts, reader.fps, reader.size, reader)
+        refine = refine or getattr(self.model, 'test_cfg', {}).get('refine')
+        refiner = refine and Refiner.from_config(refine)
+        if refiner and not reader.repeatable:
+            raise ValueError(f'{reader.name} cannot be read twice, as refine needs it.')
         writer = out_dir and ResultWriter(out_dir, result, overwrite, boxes, extras)
+        first = None if refiner else writer  # what is refined is written afterwards
         begin = perf_counter()
         bar = tqdm(total=len(reader) or None, unit='frame', disable=not progress)
 
@@ -183,11 +193,11 @@ class ReferFormerInferencer:
                 result.remarks = self._remarks(texts, clip.frames)
             result.remarks += _relocks(texts, clip)
             result.append(clip)
-            if writer:
-                writer.write(clip)
+            if first:
+                first.write(clip)
             result.seconds = round(perf_counter() - begin, 2)
 
-        with bar, writer or nullcontext(), ThreadPoolExecutor(1) as other:
+        with bar, first or nullcontext(), ThreadPoolExecutor(1) as other:
             written: Future | None = None
             for clip in clips.stream(prefetch(reader), texts, window, mode):
                 if written:  # no more than one clip waits
@@ -197,6 +207,9 @@ class ReferFormerInferencer:
             if written:
                 written.result()
             bar.total = bar.n  # the container may have claimed another number
+        if refiner:
+            options = {'overwrite': overwrite, 'boxes': boxes, 'extras': extras}
+            return refine_video(result, refiner, out_dir, **options)
         if writer:
             result.files = writer.files()
         return result

@@ -29,6 +29,7 @@ TRANSFORMS = _child(root.TRANSFORMS, 'datasets.transforms')
 METRICS = _child(root.METRICS, 'evaluation')
 VISUALIZERS = _child(root.VISUALIZERS, 'visualization')
 TASK_UTILS = _child(root.TASK_UTILS, 'models')
+PROPAGATORS = Registry('propagator', scope=_SCOPE, locations=[f'{_SCOPE}.refine'])
 INFERENCERS = _child(root.INFERENCERS, 'apis')
 
 DATA_SAMPLERS = _child(root.DATA_SAMPLERS)

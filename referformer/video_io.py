@@ -90,6 +90,11 @@ class FrameSource(ABC):
         return self._count(islice(frames, self._limit))
 
     @property
+    def repeatable(self) -> bool:
+        """Whether it can be read more than once."""
+        return not self._once
+
+    @property
     def frame_names(self) -> list[str] | None:
         """Names of images without suffix; None for other videos, whose frames have none."""
         return None if self.frame_files is None else [file.stem for file in self.frame_files]

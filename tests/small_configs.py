@@ -10,6 +10,7 @@ import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import init_default_scope
 from model_fixtures import text_encoder_cfg
+from sam2_model import small_sam2
 from toy_project import REPO
 
 from referformer.registry import MODELS
@@ -72,6 +73,10 @@ def _shrink_model(model: ConfigDict, folder: Path) -> None:
         model.backbone.window = (2, 3, 3) if model.backbone.type == 'VideoSwin' else 3
     if model.type == 'BackbonePretraining':
         return
+    if model.test_cfg.get('refine'):
+        model.test_cfg.refine.model = str(folder / 'sam2')
+        if not (folder / 'sam2').exists():
+            small_sam2().save_pretrained(folder / 'sam2')
     text = text_encoder_cfg(folder / 'tokenizer')
     model.text_encoder.update(tokenizer=text['tokenizer'])
     model.text_encoder.model = text['model']

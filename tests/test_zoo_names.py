@@ -53,11 +53,15 @@ def test_the_25_published_checkpoints_are_each_there_once():
     whole = [m for m in MODELS.values() if m.weights and not m.is_backbone]
     form = re.compile(r'https://drive.google.com/file/d/([\w-]{33})/view')
     ids = {form.fullmatch(model.weights)[1] for model in whole}
-    assert len(ids) == 25 and len(whole) == 32  # seven are used by two benchmarks
+    assert len(ids) == 25 and len(whole) == 36  # seven serve two benchmarks, four SAM 2
     for model in whole:
         if model.file != model.name:
             tested, trained = model.name.rsplit('_', 1)[1], model.file.rsplit('_', 1)[1]
-            assert (tested, trained) in {('davis17', 'ytvos'), ('jhmdb', 'a2d')}
+            assert (tested, trained) in {
+                ('davis17', 'ytvos'),
+                ('jhmdb', 'a2d'),
+                ('sam2', 'ytvos'),
+            }
             assert MODELS[model.file].weights == model.weights
 
 

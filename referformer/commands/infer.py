@@ -27,6 +27,8 @@ from ..models.precision import DTYPES, check_dtype
 from ..zoo import DEFAULT_MODEL
 from ..zoo.weights import find_checkpoint
 
+_REFINE = {'flow': 'FlowPropagator', 'sam2': 'Sam2Propagator'}
+
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
@@ -84,6 +86,15 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help='no mask in frames where the object is there with less than this score; default: '
         'what the model says',
     )
+    parser.add_argument(
+        '--refine',
+        choices=_REFINE,
+        help='carry the masks of the best frame to all frames: by optical flow, or SAM 2',
+    )
+    parser.add_argument(
+        '--refine-weights',
+        help='of --refine sam2: name on the Hub, or folder (default: its largest)',
+    )
     parser.add_argument('--fps', type=float, help='frame rate, instead of the one of the video')
     parser.add_argument('--max-frames', type=int, help='stop after so many frames')
     parser.add_argument(
@@ -135,6 +146,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         'overwrite': args.overwrite,
         'boxes': not args.no_boxes,
         'extras': _extras(args),
+        'refine': _refine(args),
     }
     if jobs is not None:
         _segment_many(args, jobs, _weights(args), options)
@@ -196,6 +208,16 @@ def _segment_many(
             print(f'error: {video}: {why}', file=sys.stderr)
         if out.failed:
             sys.exit(1)
+
+
+def _refine(args: argparse.Namespace) -> dict[str, Any] | None:
+    if args.refine_weights and args.refine != 'sam2':
+        raise ValueError('--refine-weights are those of --refine sam2.')
+    if args.refine is None:
+        return None
+    weights = {'model': args.refine_weights} if args.refine_weights else {}
+    device = {'device': args.device} if args.refine == 'sam2' else {}
+    return {'type': _REFINE[args.refine], **weights, **device}
 
 
 def _extras(args: argparse.Namespace) -> list[str]:

@@ -153,7 +153,8 @@ class ClipInferencer:
 
     def _samples(self, texts: Sequence[str]) -> list[RVOSDataSample]:
         """What there is to say of each sentence."""
-        asked = {'presence_thr': self.presence_thr}
+        # Whole videos are refined, by who asks for them.
+        asked = {'presence_thr': self.presence_thr, 'refine': False}
         if self.max_memory:
             asked['max_memory'] = self.max_memory
         return [

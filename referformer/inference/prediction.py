@@ -59,6 +59,7 @@ class VideoPrediction:
         starts: Number of the first frame of every clip.
         files: What was written to disk, by what it is.
         remarks: What the model's card has to say about this result.
+        key_frames: Of a refined result, the frames that each sentence's masks come from.
         seconds: How long it took, where somebody measured; not in files: they repeat exactly.
     """
 
@@ -73,6 +74,7 @@ class VideoPrediction:
         self.starts: list[int] = []
         self.files: dict[str, Path] = {}
         self.remarks: list[str] = []
+        self.key_frames: list[list[int]] | None = None
         self.seconds: float | None = None
         self._scores: list[np.ndarray] = []
         self._frame_scores: list[np.ndarray] = []
@@ -136,6 +138,7 @@ class VideoPrediction:
         i = self._index(sentence)
         one = copy(self)
         one.texts, one._masks = [self.texts[i]], [self._masks[i]]
+        one.key_frames = self.key_frames and [self.key_frames[i]]
         one._scores = [scores[[i]] for scores in self._scores]
         one._frame_scores = [self.frame_scores[[i]]]
         one._boxes, one._points = [self.boxes[[i]]], [self.reference_points[[i]]]

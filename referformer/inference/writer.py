@@ -148,6 +148,8 @@ class ResultWriter:
                 for start, scores in zip(result.starts, result.scores.astype(float))
             ],
         }
+        for sentence, frames in zip(summary['sentences'], result.key_frames or ()):
+            sentence['key_frames'] = frames
         text = json.dumps(summary, indent=2, ensure_ascii=False) + '\n'
         (part / 'scores.json').write_text(text, encoding='utf-8')
         (part / NAME).write_text(json.dumps(content, ensure_ascii=False), encoding='utf-8')

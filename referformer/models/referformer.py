@@ -15,7 +15,7 @@ from mmengine.model import BaseModel
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from referformer.registry import MODELS, build
+from referformer.registry import MODELS, PROPAGATORS, build
 from referformer.structures import (
     Predictions,
     RVOSDataSample,
@@ -65,7 +65,9 @@ class ReferFormer(BaseModel):
             (Ref-DAVIS17: 36; needs ``keep`` 'best'), 0: never; ``stream``: these windows overlap,
             and the query is linked across them; ``dtype``: 'fp32', 'bf16' or 'fp16', in which
             predictions are computed; ``keep_logits``: give mask logits
-            at stride 4 too, as ``pred_instances.logits`` (k, T', h, w).
+            at stride 4 too, as ``pred_instances.logits`` (k, T', h, w); ``refine``: what the masks
+            of the video are refined by, see ``refine.Refiner.from_config`` (a sample's
+            ``refine=False`` goes before it).
         data_preprocessor: Usually ``ClipPreprocessor``.
     """
 
@@ -116,6 +118,7 @@ class ReferFormer(BaseModel):
             'stream': False,
             'dtype': 'fp32',
             'keep_logits': False,
+            'refine': None,
             **(test_cfg or {}),
         }
         keep, window = self.test_cfg['keep'], self.test_cfg['window']
@@ -133,6 +136,11 @@ class ReferFormer(BaseModel):
                 f"test_cfg.window must be 0, or a number of frames with keep='best': got {window} "
                 f'with keep={keep!r}. Queries of one clip have nothing to do with those of another.'
             )
+        self.refiner = None
+        if self.test_cfg['refine'] is not None:
+            if keep != 'best':
+                raise ValueError(f"test_cfg.refine needs keep='best', not {keep!r}.")
+            self.refiner = PROPAGATORS.get('Refiner').from_config(self.test_cfg['refine'])
 
     def init_weights(self) -> None:
         """Initialise every part; class scores start at 0.01."""
@@ -295,6 +303,8 @@ class ReferFormer(BaseModel):
                 found.append(parts)
         for sample, parts in zip(data_samples, zip(*found)):
             sample.pred_instances = join_clips(parts)
+        if self.refiner is not None and data_samples[0].get('refine', True):
+            self.refiner.refine_samples(inputs, data_samples, self.data_preprocessor)
         return data_samples
 
     @torch.no_grad()
