@@ -91,6 +91,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             shutil.copytree(tokenizer, made / 'tokenizer')
         else:  # a name of the Hub
             model.text_encoder.tokenizer.save_pretrained(made / 'tokenizer')
+        for file in made.glob('tokenizer/*.json'):  # else a line for each of thousands of words
+            content = json.loads(file.read_text(encoding='utf-8'))
+            file.write_text(json.dumps(content, ensure_ascii=False), encoding='utf-8')
         tensors = {name: value.contiguous() for name, value in weights.items()}
         if args.half:
             tensors = {n: v.half() if v.is_floating_point() else v for n, v in tensors.items()}
