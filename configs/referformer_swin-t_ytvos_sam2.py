@@ -1,4 +1,4 @@
-# Tested with the weights of referformer_swin-t_ytvos.py.
+# With the weights of referformer_swin-t_ytvos.py.
 _base_ = ['./referformer_swin-t_ytvos.py', './_base_/sam2.py']
 
 model = dict(test_cfg=dict(refine={{_base_.sam2}}))

@@ -165,7 +165,8 @@ def test_trains_and_tests(in_workplace, name):
     skip_without_mmdet(Config.fromfile(CONFIGS / f'{name}.py'))
     path = write_small_config(name, in_workplace)
     config, out = Config.fromfile(path), Path('out', path.stem)
-    if 'train_dataloader' in config:
+    # With SAM 2 what is trained is the config that it tests.
+    if 'train_dataloader' in config and not name.endswith('_sam2'):
         load_tool('train').main([str(path), '--work-dir', str(out)])
         (checkpoint,) = out.glob('*.pth')
         check_training(config, out, checkpoint)
