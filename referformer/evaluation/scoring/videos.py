@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from referformer.errors import raised_in
 from referformer.structures.run_lengths import decode_mask
 
 from ..measures.davis import LabelMaps, SequenceScore, score_semi_supervised, score_unsupervised
@@ -372,6 +373,8 @@ def _score(job: Job) -> list[Score] | Problem:
     try:
         return job.score()
     except ValueError as error:
+        if not raised_in(error):
+            raise
         return Problem('that cannot be scored', str(error))
 
 
