@@ -1,6 +1,8 @@
 """Frames in, the same frames out: number, size, rate, order."""
 
 import itertools
+import subprocess
+import sys
 import threading
 from fractions import Fraction
 from pathlib import Path
@@ -343,3 +345,27 @@ def test_reading_stops_where_told(tmp_path):
     assert len(reader) == len(list(reader)) == len(list(reader)) == 4
     with pytest.raises(ValueError, match='number of frames'):
         VideoReader(tmp_path / 'a.mp4', max_frames=0)
+
+
+@pytest.mark.parametrize('suffix', ['.mp4', '.gif', '.avi'])
+@pytest.mark.parametrize('limit', [100, 20_000, 60_000])
+def test_a_file_that_could_not_be_written_whole_is_an_error(tmp_path, suffix, limit):
+    """A limit of a file's size is to a program what a full disk is."""
+    code = f"""
+import resource, signal, numpy as np
+from referformer.video_io import VideoWriter
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
+frames = np.random.default_rng(0).integers(0, 256, (9, 96, 128, 3), np.uint8)
+try:
+    with VideoWriter('out{suffix}', 5, (96, 128)) as writer:
+        for frame in frames:
+            writer.write(frame)
+except OSError as error:
+    print(type(error).__name__, error.filename or error)
+"""
+    done = subprocess.run(
+        [sys.executable, '-c', code], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert f'out{suffix}' in done.stdout, done.stderr
+    assert not list(tmp_path.iterdir())

@@ -12,6 +12,7 @@ from argparse import Namespace
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile, is_zipfile
 
 import numpy as np
 import torch
@@ -242,6 +243,7 @@ def _read_safetensors(path: Path, map_location: Any) -> dict:
 
 def _read_pickle(path: Path, map_location: Any) -> Any:
     try:
+        _check_sums(path)
         with torch.serialization.safe_globals(_safe_globals()):
             return torch.load(path, map_location=map_location, weights_only=True)
     except torch.OutOfMemoryError:
@@ -257,6 +259,21 @@ def _read_pickle(path: Path, map_location: Any) -> Any:
             f'{wanted[1] or wanted[2]}, which could run code on this machine. '
             'Ask its author for plain weights (.safetensors, or a saved state_dict).'
         ) from error
+
+
+def _check_sums(path: Path) -> None:
+    """Compare the checksums of a zipped checkpoint, which PyTorch writes but does not look at.
+
+    Raises:
+        BadZipFile: Bytes of it have changed.
+    """
+    if not is_zipfile(path):
+        return
+    with ZipFile(path) as archive:
+        for entry in archive.infolist():
+            with archive.open(entry) as file:
+                while file.read(1 << 20):
+                    pass
 
 
 def _safe_globals() -> list[Callable | tuple[Callable, str]]:

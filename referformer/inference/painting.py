@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from ..files import naming
 from ..video_io import FrameSource, VideoWriter
 from ..visualization import EvenSample, contact_sheet, draw_tile, overlay, palette
 
@@ -155,4 +156,5 @@ def _marks(clip: 'ClipPrediction', t: int, boxes: bool) -> tuple[np.ndarray | No
 
 def _write(path: Path, paint: Paint, clip: 'ClipPrediction', t: int) -> None:
     options = {'quality': 95} if path.suffix == '.jpg' else {}
-    Image.fromarray(paint(clip, t)).save(path, **options)
+    with naming(path):
+        Image.fromarray(paint(clip, t)).save(path, **options)

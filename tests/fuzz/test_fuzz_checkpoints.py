@@ -47,7 +47,7 @@ class Module:
     """What ``torch.save`` wants of a pickle module."""
 
     Pickler = Pickler
-    __name__ = 'pickle'
+    dump = staticmethod(pickle.dump)
 
 
 def model() -> nn.Module:

@@ -13,8 +13,8 @@ from fuzzing import Child, Tally
 from referformer.__main__ import main
 from referformer.commands import VERBS
 
-# These wait for a browser or for the network, however they are called.
-_LEFT_OUT = ('serve', 'get-weights')
+# These wait for a browser or for the network, or take their time.
+_LEFT_OUT = ('serve', 'get-weights', 'benchmark')
 OPTIONS = (
     '--out', '--model', '--config', '--checkpoint', '--device', '--window', '--shorter', '--fps',
     '--score-thr', '--presence-thr', '--max-frames', '--launcher', '--matte', '--cutout',

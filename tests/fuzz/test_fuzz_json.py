@@ -1,6 +1,5 @@
 """Broken annotation files: a clear error, or a data set whose items can be read."""
 
-import contextlib
 import json
 import random
 from pathlib import Path
@@ -12,7 +11,7 @@ from fixtures_instances import write_pictures
 from fixtures_jhmdb import write_jhmdb_sentences
 from fixtures_mevis import write_mevis
 from fixtures_refcoco import write_refcoco
-from fixtures_rvos import write_ref_youtube_vos
+from fixtures_rvos import CATEGORIES, write_ref_youtube_vos
 from fuzzing import Child, Tally, mutate, write_json
 
 from referformer import datasets
@@ -46,8 +45,7 @@ def score_videos(folder: Path, read) -> None:
     for video in read(folder):
         jobs = expression_files.expression_jobs(folder / 'pred', [video])
         jobs[0].check()
-        with contextlib.suppress(ValueError):
-            jobs[0].score()
+        jobs[0].score()
 
 
 YTVOS, MEVIS = 'meta_expressions/{}/meta_expressions.json', '{}/meta_expressions.json'
@@ -69,7 +67,7 @@ READERS = {
     'attributes': (
         write_ref_youtube_vos,
         [YTVOS.format('train'), 'train/meta.json'],
-        lambda folder: load('ObjectAttributes', folder, 'train', 'LoadFrames', 'LoadMasks'),
+        lambda folder: load('ObjectAttributes', folder, 'train', 'LoadFrames', 'LoadMasks', attributes={'category': CATEGORIES}),
     ),
     'mevis': (
         write_mevis,
@@ -124,7 +122,7 @@ READERS = {
 }  # fmt: skip
 
 
-def _write_result(folder: Path) -> None:
+def _write_result(folder: Path) -> Path:
     truth = json.loads((folder / 'refcoco/instances_refcoco_val.json').read_text())
     sizes = {image['id']: [image['height'], image['width']] for image in truth['images']}
     result = [
@@ -134,6 +132,7 @@ def _write_result(folder: Path) -> None:
     ]  # fmt: skip
     (folder / 'truth.json').write_text(json.dumps(truth))
     (folder / 'result.json').write_text(json.dumps(result))
+    return folder
 
 
 def _write_prediction(folder: Path) -> None:
@@ -154,8 +153,8 @@ def read(name: str, folder: Path) -> None:
 def folders(tmp_path_factory) -> dict[str, Path]:
     made = {}
     for name, (write, *_) in READERS.items():
-        made[name] = tmp_path_factory.mktemp(name.replace(' ', '_'))
-        write(made[name])
+        folder = tmp_path_factory.mktemp(name.replace(' ', '_'))
+        made[name] = Path(write(folder) or folder)
     return made
 
 

@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import os
+import signal
 import sys
 from collections import Counter
 from pathlib import Path
@@ -436,3 +438,12 @@ def test_command_writes_summary_and_preview(tmp_path, monkeypatch, capsys):
         tool.main()
     assert end.value.code == 2
     assert '--overwrite' in capsys.readouterr().err
+
+
+def killed(index):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_worker_ends_the_generation():
+    with pytest.raises(OSError, match='worker process was ended from outside'):
+        list(writer._in_order(killed, 8, 2))

@@ -3,6 +3,7 @@
 import os
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer
@@ -171,3 +172,30 @@ def test_atomic_write_leaves_the_old_file_when_it_fails(tmp_path, monkeypatch):
         atomic_write(path, b'new')
     assert path.read_bytes() == b'old'
     assert os.listdir(path.parent) == ['file.bin']
+
+
+def test_changed_bytes_of_a_tensor_are_found(tmp_path):
+    """PyTorch writes checksums, but does not look at them."""
+    path = tmp_path / 'a.pth'
+    torch.save({'state_dict': {'w': torch.arange(99.0)}}, path)
+    content = bytearray(path.read_bytes())
+    content[content.index(np.arange(99, dtype=np.float32).tobytes()) + 40] ^= 1
+    path.write_bytes(content)
+    assert not torch.equal(torch.load(path)['state_dict']['w'], torch.arange(99.0))
+    with pytest.raises(ValueError, match=r'a\.pth .* cannot be read'):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    'content',
+    [
+        {'state_dict': {1: torch.ones(1)}},
+        {1: torch.ones(1)},
+        {'state_dict': {'weight': torch.ones(1, 1), 'bias': torch.ones(1)}, 'meta': [1]},
+        {'state_dict': {'weight': torch.ones(1, 1), 3: torch.ones(1)}, 'meta': {}},
+    ],
+)
+def test_keys_are_names_and_meta_is_a_dict(tmp_path, content):
+    torch.save(content, tmp_path / 'a.pth')
+    with pytest.raises(ValueError, match=r"a\.pth(: 'meta' must be a dict| holds no weights)"):
+        load_checkpoint(nn.Linear(1, 1), tmp_path / 'a.pth')

@@ -22,7 +22,7 @@ from referformer.datasets.annotation_files import (
     read_frames,
     read_videos,
 )
-from referformer.files import atomic_open
+from referformer.files import atomic_open, naming
 from referformer.registry import METRICS
 from referformer.structures import control_of
 
@@ -82,7 +82,9 @@ def write_masks(folder: Path, frames: Sequence[str], masks: np.ndarray) -> None:
         raise ValueError(f'{folder}: masks of shape {masks.shape} for {len(frames)} frames.')
     folder.mkdir(parents=True, exist_ok=True)
     for name, mask in zip(frames, masks):
-        Image.fromarray(np.where(mask, 255, 0).astype(np.uint8)).save(folder / f'{name}.png')
+        path = folder / f'{name}.png'
+        with naming(path):
+            Image.fromarray(np.where(mask, 255, 0).astype(np.uint8)).save(path)
 
 
 def validate_submission(root: str | Path, entries: Sequence[Entry]) -> int:

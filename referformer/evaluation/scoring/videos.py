@@ -19,6 +19,8 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from referformer.errors import raised_in
+
 from ..measures.davis import LabelMaps, SequenceScore, score_semi_supervised, score_unsupervised
 from ..measures.protocols import (
     MEASURES,
@@ -363,6 +365,8 @@ def _score(job: Job) -> list[Score] | Problem:
     try:
         return job.score()
     except ValueError as error:
+        if not raised_in(error):
+            raise
         return Problem('that cannot be scored', str(error))
 
 

@@ -20,6 +20,7 @@ from referformer.evaluation.metrics.submission import (
 from referformer.evaluation.scoring.expression_files import ref_youtube_vos_jobs
 from referformer.evaluation.scoring.videos import run_jobs, summarise
 from referformer.registry import METRICS
+from referformer.structures import ABSENT, control_of
 
 FRAMES = ('00000', '00005', '00010')
 SIZE = (12, 16)
@@ -234,3 +235,15 @@ def test_names_are_refused_when_the_expression_file_is_read(tmp_path, place, nam
     path.write_text(json.dumps({'videos': {names['video']: video}}))
     with pytest.raises(ValueError, match=r'meta_expressions\.json: .* must be a plain name'):
         read_entries(path)
+
+
+@pytest.mark.parametrize('control', [{'frame_order': 'shuffled'}, {'obj_id': ABSENT}])
+def test_controls_are_left_out(tmp_path, control):
+    """Else the masks of shuffled frames replace the others, and absent ones are too many."""
+    out = metric(tmp_path / 'out')
+    out.dataset_meta['expected'] += [(*ENTRIES[0].key, control_of(control))]
+    for i, entry in enumerate(ENTRIES):
+        out.process(None, [sample(entry, i), sample(entry, 9, **control)])
+    assert out.evaluate(8) == {'submission/expressions': 4, 'submission/masks': 12}
+    image = Image.open(tmp_path / 'out/Annotations/b/0/00005.png')
+    np.testing.assert_array_equal(np.asarray(image), masks(2)[1] * 255)

@@ -160,6 +160,19 @@ def test_expressions_without_objects_are_named(expressions, tmp_path):
         ref_youtube_vos_jobs(pred, root)
 
 
+def test_objects_that_no_mask_has_are_named(tmp_path):
+    """As in the reader of the data set; they were scored as found wherever nothing was."""
+    root = write_ref_youtube_vos(tmp_path, num_frames=2)
+    path = root / 'meta_expressions/valid/meta_expressions.json'
+    content = json.loads(path.read_text())
+    content['videos']['valid0']['expressions']['0']['obj_id'] = '9'
+    path.write_text(json.dumps(content))
+    (tmp_path / 'pred/valid0').mkdir(parents=True)
+    jobs = ref_youtube_vos_jobs(tmp_path / 'pred', root)
+    with pytest.raises(ValueError, match=r'valid/Annotations/valid0: no mask has the object 9'):
+        run_jobs(jobs, allow_missing=True, progress=False)
+
+
 def test_masks_must_be_binary(expressions):
     root, pred, _ = expressions
     path = pred / 'Annotations/valid1/2/00005.png'
