@@ -5,7 +5,6 @@ Letters: T frames, L words, H W size of the input.
 
 from copy import deepcopy
 
-import torch
 from torch import Tensor, nn
 
 from referformer.structures import cxcywh_to_xyxy

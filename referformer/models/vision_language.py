@@ -7,7 +7,6 @@ Letters: B clips, T frames, L words, C channels.
 from collections.abc import Callable
 from typing import NamedTuple
 
-import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
