@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from .graphs import ImageGraph, SentenceGraph
 
-_PACKAGES = ('onnx', 'onnxscript', 'onnxruntime')
+_PACKAGES = ('onnx', 'onnxruntime')
 _OPSET = 20
 MAPS = ('stride4', 'stride8', 'stride16', 'stride32', 'stride64')
 OUTPUTS = ('score', 'frame_scores', 'boxes', 'masks')
@@ -74,8 +74,7 @@ def export(
             input_names=list(inputs),
             output_names=list(outputs),
             opset_version=_OPSET,
-            dynamo=True,
-            verbose=False,
+            dynamo=False,  # five times faster than by torch.export, which works, too
         )
         expected = dict(zip(outputs, graph(*inputs.values())))
         found = run(path, inputs)
