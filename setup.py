@@ -145,6 +145,7 @@ setup(
     extras_require={
         'tests': requirements('tests'),
         'mmdet': requirements('mmdet'),
+        'onnx': requirements('onnx'),
         'frames': ['pandas>=2', 'supervision>=0.25'],
         'loggers': ['tensorboard>=2.14', 'wandb>=0.16'],
     },

@@ -12,5 +12,6 @@ VERBS = {  # the module of get-weights is get_weights
     'score': 'score files of masks without a model',
     'benchmark': 'measure time and memory here',
     'convert': 'convert weights from and to the official names',
+    'export': 'write a model as ONNX graphs',
     'publish': 'gather a trained model in a folder that needs nothing else',
 }

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .tracing import traced
+
 # What a layer makes of so many frames of 360x640 is small enough for the allocator to keep it for
 # the next ones; larger pieces are given back to the system and mapped again, page by page.
 FRAMES = 2
@@ -26,7 +28,7 @@ def by_frames(
         out: Where to put a single result of this shape; may be the first argument itself.
     """
     num = len(args[0])
-    if torch.is_grad_enabled() or num <= FRAMES or torch.compiler.is_compiling():
+    if torch.is_grad_enabled() or num <= FRAMES or traced():
         return function(*args)
     for start in range(0, num, FRAMES):
         piece = slice(start, start + FRAMES)
@@ -52,7 +54,7 @@ def by_tokens(function: Callable[..., Tensor], *args: Tensor, out: Tensor | None
     """
     n, num = args[0].shape[:2]
     size = max(1, (_TOKENS if args[0].device.type == 'cpu' else 64 * _TOKENS) // n)
-    if torch.is_grad_enabled() or num <= size or torch.compiler.is_compiling():
+    if torch.is_grad_enabled() or num <= size or traced():
         return function(*args)
     for start in range(0, num, size):
         found = function(*(x[:, start : start + size] for x in args))

@@ -7,6 +7,11 @@ import torch
 from torch import Tensor
 
 
+def traced() -> bool:
+    """Whether what runs now is being written down as a graph."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+
+
 def cached_tensor(maxsize: int) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
     """Keep the results of a function of plain values; a tensor of a traced graph must not be."""
 
@@ -16,7 +21,7 @@ def cached_tensor(maxsize: int) -> Callable[[Callable[..., Tensor]], Callable[..
 
         @wraps(function)
         def call(*args: object) -> Tensor:
-            return function(*args) if torch.compiler.is_compiling() else kept(*args)
+            return function(*args) if traced() else kept(*args)
 
         return call
 
