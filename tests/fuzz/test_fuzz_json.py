@@ -67,7 +67,14 @@ READERS = {
     'attributes': (
         write_ref_youtube_vos,
         [YTVOS.format('train'), 'train/meta.json'],
-        lambda folder: load('ObjectAttributes', folder, 'train', 'LoadFrames', 'LoadMasks', attributes={'category': CATEGORIES}),
+        lambda folder: load(
+            'ObjectAttributes',
+            folder,
+            'train',
+            'LoadFrames',
+            'LoadMasks',
+            attributes={'category': CATEGORIES},
+        ),
     ),
     'mevis': (
         write_mevis,
