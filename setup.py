@@ -146,6 +146,7 @@ setup(
         'tests': requirements('tests'),
         'mmdet': requirements('mmdet'),
         'frames': ['pandas>=2', 'supervision>=0.25'],
+        'serve': requirements('serve'),
         'loggers': ['tensorboard>=2.14', 'wandb>=0.16'],
     },
     **extension(),

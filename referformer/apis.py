@@ -1,6 +1,6 @@
 """Using a trained model without knowing its config."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from logging import WARNING
@@ -139,6 +139,7 @@ class ReferFormerInferencer:
         progress: bool = False,
         mode: str | None = None,
         max_memory: str | None = None,
+        each: Callable[[ClipPrediction], None] | None = None,
     ) -> VideoPrediction:
         """Segment one video.
 
@@ -158,6 +159,7 @@ class ReferFormerInferencer:
             progress: Show a progress bar, and how the video is seen and what memory that takes.
             mode: ``whole``, ``window`` or ``stream``; see ``inference.ClipInferencer.stream``.
             max_memory: See ``inference.ClipInferencer``.
+            each: Gets every clip as soon as it is found, in another thread.
 
         Raises:
             FileNotFoundError, ValueError: As ``open_source``; for an empty sentence.
@@ -185,6 +187,8 @@ class ReferFormerInferencer:
             result.append(clip)
             if writer:
                 writer.write(clip)
+            if each:
+                each(clip)
             result.seconds = round(perf_counter() - begin, 2)
 
         with bar, writer or nullcontext(), ThreadPoolExecutor(1) as other:
