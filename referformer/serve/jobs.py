@@ -6,7 +6,7 @@ import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from time import monotonic
 from typing import Any, NamedTuple
@@ -36,7 +36,7 @@ class Limits(NamedTuple):
     workers: int = 1  # videos at the same time
 
 
-class Stopped(Exception):  # noqa: N818
+class Stopped(Exception):
     """Nobody waits for this job any more."""
 
 
@@ -155,7 +155,7 @@ class Jobs:
         finally:
             job.stop()
             future.cancel()
-            future.add_done_callback(lambda _: self._forget(job, _))
+            future.add_done_callback(lambda _: self._forget(job))
 
     def leave(self, session: str) -> None:
         """End the jobs of a visitor."""
@@ -217,6 +217,6 @@ class Jobs:
         if job is not None:
             job.check()
 
-    def _forget(self, job: Job, _: Future) -> None:
+    def _forget(self, job: Job) -> None:
         self._running.discard(job)
         shutil.rmtree(job.folder, ignore_errors=True)

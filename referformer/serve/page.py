@@ -18,7 +18,7 @@ from ..inference import DEFAULT_WINDOW, MODES, check_texts
 from ..models.precision import DTYPES
 from ..registry import DATASETS
 from ..zoo import list_models
-from .jobs import Job, Jobs, Stopped
+from .jobs import Job, Jobs, Limits, Stopped
 
 _EXAMPLE = ('the black star\nthe white star moving left', 'referformer_vswin-micro_synthetic')
 _SAMPLES = 4  # of a dataset, at a time
@@ -38,19 +38,19 @@ def make_page(
         data: A config whose validation samples are shown in a second tab.
         report: What ``analyze_results.py`` wrote, for the second tab.
     """
+    actions = _Actions(jobs)
     with gr.Blocks(title='ReferFormer', analytics_enabled=False, delete_cache=(60, _KEEP)) as page:
         gr.Markdown('# ReferFormer\nA video and sentences in; masks of what they name out.')
         with gr.Tab('Segment'):
-            _segment_tab(jobs, model)
+            _segment_tab(actions, jobs.limits, model)
         if data or report:
             with gr.Tab('Data and errors'):
                 _data_tab(data, report)
-        page.unload(partial(_leave, jobs))
+        page.unload(actions.leave)
     return page.queue(max_size=jobs.limits.queue, default_concurrency_limit=None)
 
 
-def _segment_tab(jobs: Jobs, model: str) -> None:
-    limits = jobs.limits
+def _segment_tab(actions: '_Actions', limits: Limits, model: str) -> None:
     with gr.Row():
         with gr.Column():
             video = gr.Video(
@@ -94,49 +94,59 @@ def _segment_tab(jobs: Jobs, model: str) -> None:
                 label='Masks, COCO, CVAT, mattes, overlay', file_count='multiple', elem_id='files'
             )
     run = go.click(
-        partial(_segment, jobs),
+        actions.segment,
         [video, sentences, chosen, dtype, mode, window],
         [status, pictures, overlay, plot, files],
         concurrency_limit=limits.workers,
         api_name='segment',
         show_progress='hidden',
     )
-    stop.click(partial(_leave, jobs), cancels=[run], queue=False, api_visibility='private')
+    stop.click(actions.leave, cancels=[run], queue=False, api_visibility='private')
 
 
-def _segment(
-    jobs: Jobs,
-    video: str | None,
-    sentences: str,
-    model: str,
-    dtype: str,
-    mode: str,
-    window: int,
-    request: gr.Request,
-) -> Iterator[tuple]:
-    """What the page shows, again and again until the result is there."""
-    session = request.session_hash or ''
-    if not video:
-        raise gr.Error('there is no video: upload one, record one, or take the example.')
-    path = Path(video)
-    seen = -1
-    try:
-        texts = check_texts([line for line in sentences.splitlines() if line.strip()])
-        options = {'mode': mode, 'window': None if mode == 'whole' else int(window)}
-        for job in jobs.segment(session, path, texts, model, dtype, **options):
-            new = job.frames != seen
-            seen = job.frames
-            pictures = job.pictures() if new else gr.skip()
-            if job.result is None:
-                yield _progress(job), pictures, gr.skip(), gr.skip(), gr.skip()
-            else:
-                yield _finished(job)
-    except Stopped:
-        return
-    except (ValueError, OSError, ModuleNotFoundError, MemoryError) as error:
-        # The visitor knows the file by its name, and the server's folders are no business of theirs.
-        message = str(error).replace(str(path), path.name)
-        raise gr.Error(html.escape(message or type(error).__name__), duration=None) from error
+class _Actions:
+    """What buttons do; methods, since Gradio gives no request to partials."""
+
+    def __init__(self, jobs: Jobs) -> None:
+        self.jobs = jobs
+
+    def leave(self, request: gr.Request) -> None:
+        """End what this visitor has asked for."""
+        self.jobs.leave(request.session_hash or '')
+
+    def segment(
+        self,
+        video: str | None,
+        sentences: str,
+        model: str,
+        dtype: str,
+        mode: str,
+        window: int,
+        request: gr.Request,
+    ) -> Iterator[tuple]:
+        """What the page shows, again and again until the result is there."""
+        session = request.session_hash or ''
+        if not video:
+            raise gr.Error('there is no video: upload one, record one, or take the example.')
+        path = Path(video)
+        seen = -1
+        try:
+            texts = check_texts([line for line in sentences.splitlines() if line.strip()])
+            options = {'mode': mode, 'window': None if mode == 'whole' else int(window)}
+            for job in self.jobs.segment(session, path, texts, model, dtype, **options):
+                new = job.frames != seen
+                seen = job.frames
+                pictures = job.pictures() if new else gr.skip()
+                if job.result is None:
+                    yield _progress(job), pictures, gr.skip(), gr.skip(), gr.skip()
+                else:
+                    yield _finished(job)
+        except Stopped:
+            return
+        except (ValueError, OSError, ModuleNotFoundError, MemoryError) as error:
+            # Visitors know the file by its name, and need no folder of the server.
+            message = str(error).replace(str(path), path.name)
+            raise gr.Error(html.escape(message or type(error).__name__), duration=None) from error
 
 
 def _progress(job: Job) -> str:
@@ -159,10 +169,6 @@ def _finished(job: Job) -> tuple:
     frame = result.to_dataframe()
     paths = list(map(str, everything))
     return table, job.pictures(), str(overlay), frame[['seconds', 'score', 'sentence']], paths
-
-
-def _leave(jobs: Jobs, request: gr.Request) -> None:
-    jobs.leave(request.session_hash or '')
 
 
 def _data_tab(data: str | None, report: Path | None) -> None:
