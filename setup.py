@@ -147,6 +147,7 @@ setup(
         'mmdet': requirements('mmdet'),
         'onnx': requirements('onnx'),
         'frames': ['pandas>=2', 'supervision>=0.25'],
+        'serve': requirements('serve'),
         'loggers': ['tensorboard>=2.14', 'wandb>=0.16'],
     },
     **extension(),

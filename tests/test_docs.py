@@ -17,7 +17,7 @@ import pytest
 from toy_project import REPO
 
 PAGES = sorted([REPO / 'README.md', REPO / 'configs' / 'README.md', *(REPO / 'docs').rglob('*.md')])
-NEEDS = ('data', 'weights', 'a GPU', 'hours', 'an installation')
+NEEDS = ('a running page', 'data', 'weights', 'a GPU', 'hours', 'an installation')
 BLOCK = re.compile(
     r'^(?:<!-- (?P<mark>needs|given): (?P<what>.+?) -->\n)?'
     r'```(?P<kind>bash|python)\n(?P<code>.+?)^```$',

@@ -2,6 +2,7 @@
 
 VERBS = {  # the module of get-weights is get_weights
     'infer': 'segment what sentences name in a video',
+    'serve': 'a web page and an HTTP interface to try models on videos',
     'list': 'list the models that can be used by name',
     'get-weights': 'fetch published weights, to have them when offline',
     'make-dataset': 'make a data set from sentences, videos and masks of your own',
