@@ -140,11 +140,8 @@ class ReferFormerInferencer:
         progress: bool = False,
         mode: str | None = None,
         max_memory: str | None = None,
-<<<<<<< HEAD
         refine: dict[str, Any] | None = None,
-=======
         each: Callable[[ClipPrediction], None] | None = None,
->>>>>>> k-serve
     ) -> VideoPrediction:
         """Segment one video.
 
@@ -164,13 +161,10 @@ class ReferFormerInferencer:
             progress: Show a progress bar, and how the video is seen and what memory that takes.
             mode: ``whole``, ``window`` or ``stream``; see ``inference.ClipInferencer.stream``.
             max_memory: See ``inference.ClipInferencer``.
-<<<<<<< HEAD
             refine: What refines the masks over the whole video, such as
                 ``dict(type='FlowPropagator')``; None: what the model's config says. The video is
                 read twice more.
-=======
             each: Gets every clip as soon as it is found, in another thread.
->>>>>>> k-serve
 
         Raises:
             FileNotFoundError, ValueError: As ``open_source``; for an empty sentence.
@@ -201,15 +195,10 @@ class ReferFormerInferencer:
                 result.remarks = self._remarks(texts, clip.frames)
             result.remarks += _relocks(texts, clip)
             result.append(clip)
-<<<<<<< HEAD
             if first:
                 first.write(clip)
-=======
-            if writer:
-                writer.write(clip)
             if each:
                 each(clip)
->>>>>>> k-serve
             result.seconds = round(perf_counter() - begin, 2)
 
         with bar, first or nullcontext(), ThreadPoolExecutor(1) as other:
