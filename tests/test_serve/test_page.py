@@ -19,7 +19,6 @@ from PIL import Image
 from test_docs import blocks
 
 from referformer.apis import ReferFormerInferencer
-from referformer.inference.painting import drawn
 from referformer.video_io import VideoReader
 
 pytest.importorskip('gradio', reason='the page needs Gradio: requirements/serve.txt')
