@@ -203,7 +203,7 @@ def test_what_the_page_cannot_take_is_refused(page, tmp_path):
         ask(client, VIDEO, '  ')
     big = tmp_path / 'big.mp4'
     big.write_bytes(bytes(1_200_000))
-    with pytest.raises(Exception, match='413|size|larger'):
+    with pytest.raises(Exception, match=r'413|size|larger'):
         ask(client, big)
 
 
