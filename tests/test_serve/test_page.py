@@ -19,7 +19,7 @@ from PIL import Image
 from test_docs import blocks
 
 from referformer.apis import ReferFormerInferencer
-from referformer.video_io import VideoReader
+from referformer.video_io import VideoReader, VideoWriter
 
 pytest.importorskip('gradio', reason='the page needs Gradio: requirements/serve.txt')
 
@@ -38,7 +38,7 @@ def free_port() -> int:
 
 @pytest.fixture(scope='module')
 def page(tmp_path_factory):
-    """The address of a running page, which takes three seconds of video at most."""
+    """The address of a running page, which takes eight seconds of video and 1 MB at most."""
     folder = tmp_path_factory.mktemp('serve')
     port = free_port()
     command = [sys.executable, REPO / 'tools' / 'webapp.py', '--model', MODEL, '--port', str(port)]
@@ -91,7 +91,7 @@ def browser(tmp_path_factory):
         yield running
 
 
-def wait_for(browser, script: str, seconds: float = 60):
+def wait_for(browser, script: str, seconds: float = 120):
     """What a JavaScript expression gives as soon as it gives something."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -113,7 +113,7 @@ def write_sentences(browser, texts) -> None:
 
 
 def fetch(address: str) -> bytes:
-    with urllib.request.urlopen(address) as answer:
+    with urllib.request.urlopen(address, timeout=60) as answer:
         return answer.read()
 
 
@@ -192,8 +192,6 @@ def test_the_documented_clients_work(page, tmp_path):
 def test_what_the_page_cannot_take_is_refused(page, tmp_path):
     client = client_of(page)
     long = tmp_path / 'long.mp4'
-    from referformer.video_io import VideoWriter
-
     with VideoWriter(long, 1, (48, 64)) as writer:
         for _ in range(9):
             writer.write(np.zeros((48, 64, 3), np.uint8))
