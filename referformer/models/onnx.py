@@ -16,6 +16,7 @@ from .graphs import ImageGraph, SentenceGraph
 
 _PACKAGES = ('onnx', 'onnxruntime')
 _OPSET = 20
+TOLERANCE = 1e-2  # of mask logits, which reach tens
 MAPS = ('stride4', 'stride8', 'stride16', 'stride32', 'stride64')
 OUTPUTS = ('score', 'frame_scores', 'boxes', 'masks')
 
@@ -51,10 +52,14 @@ def export(
         num_words: L; shorter sentences are padded.
         int8: Also write ``*_int8.onnx``, with the weights of matrix products in 8 bits.
 
+    Raises:
+        ValueError: onnxruntime gives other numbers than PyTorch.
+
     Returns:
         ``differences``: the largest one of every output; with ``int8`` also its loss, time, size.
     """
-    images, sentences = ImageGraph(model), SentenceGraph(model, shape)
+    # PyTorch's exporter would put all of a graph that counts as training into that mode.
+    images, sentences = ImageGraph(model).eval(), SentenceGraph(model, shape).eval()
     generator = torch.Generator().manual_seed(0)
     frames = torch.randint(256, (num_frames, 3, *shape), generator=generator).float()
     maps = images(frames)
@@ -79,7 +84,12 @@ def export(
         expected = dict(zip(outputs, graph(*inputs.values())))
         found = run(path, inputs)
         for name, value in expected.items():
-            report['differences'][name] = float(np.abs(found[name] - value.numpy()).max())
+            difference = float(np.abs(found[name] - value.numpy()).max())
+            report['differences'][name] = difference
+            if not difference < TOLERANCE:
+                raise ValueError(
+                    f'{path} does not give the numbers of PyTorch: {name} differs by {difference}'
+                )
         if int8:
             report.setdefault('int8', {}).update(_quantize(path, part, inputs, found))
     return report

@@ -21,7 +21,7 @@ def cached_tensor(maxsize: int) -> Callable[[Callable[..., Tensor]], Callable[..
 
         @wraps(function)
         def call(*args: object) -> Tensor:
-            return function(*args) if traced() else kept(*args)
+            return function(*args) if torch.compiler.is_compiling() else kept(*args)
 
         return call
 
