@@ -158,7 +158,8 @@ def test_a_visitor_gets_what_infer_writes(page, browser, expected, tmp_path):
     mattes = sorted(path.name for path in (expected / 'matte').iterdir())
     assert [got[name] for name in mattes] == [(expected / 'matte' / n).read_bytes() for n in mattes]
     if picture := os.environ.get('REFERFORMER_SCREENSHOT'):
-        time.sleep(2)
+        browser.set_window_size(1500, 1900)
+        time.sleep(5)
         browser.save_screenshot(picture)
 
 
