@@ -6,6 +6,8 @@
 
 import argparse
 import os
+import signal
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     read_config(args.model)
     if args.report and not args.report.is_file():
         raise FileNotFoundError(f'--report {args.report} not found; analyze_results.py writes it')
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends with temporary files removed
     with tempfile.TemporaryDirectory(prefix='referformer-serve-') as folder:
         os.environ['GRADIO_TEMP_DIR'] = folder  # read when Gradio is imported
         os.environ.setdefault('GRADIO_ANALYTICS_ENABLED', 'False')

@@ -81,7 +81,9 @@ def _segment_tab(actions: '_Actions', limits: Limits, model: str) -> None:
                 gr.Examples([[str(example), *_EXAMPLE]], [video, sentences, chosen])
         with gr.Column():
             status = gr.Markdown(elem_id='status')
-            pictures = gr.Gallery(label='Frames', columns=4, format='png', elem_id='frames')
+            pictures = gr.Gallery(
+                label='Frames', columns=4, format='png', object_fit='contain', elem_id='frames'
+            )
             overlay = gr.Video(label='Overlay', interactive=False, elem_id='overlay')
             plot = gr.LinePlot(
                 x='seconds',

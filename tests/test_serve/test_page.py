@@ -1,8 +1,10 @@
 """The web page as its visitors meet it: a real server, Chromium, curl and Gradio's client."""
 
+import contextlib
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -19,6 +21,7 @@ from PIL import Image
 from test_docs import blocks
 
 from referformer.apis import ReferFormerInferencer
+from referformer.serve.jobs import Jobs, Limits, Stopped
 from referformer.video_io import VideoReader, VideoWriter
 
 pytest.importorskip('gradio', reason='the page needs Gradio: requirements/serve.txt')
@@ -155,7 +158,8 @@ def test_a_visitor_gets_what_infer_writes(page, browser, expected, tmp_path):
     mattes = sorted(path.name for path in (expected / 'matte').iterdir())
     assert [got[name] for name in mattes] == [(expected / 'matte' / n).read_bytes() for n in mattes]
     if picture := os.environ.get('REFERFORMER_SCREENSHOT'):
-        time.sleep(2)
+        browser.set_window_size(1500, 1900)
+        time.sleep(5)
         browser.save_screenshot(picture)
 
 
@@ -211,8 +215,84 @@ def client_of(page: str):
     return Client(page, verbose=False)
 
 
-def ask(client, video: Path, sentences: str = TEXTS[0]):
+def submit(client, video: Path, sentences: str):
     from gradio_client import handle_file
 
-    video = {'video': handle_file(str(video))} if False else handle_file(str(video))
-    return client.predict(video, sentences, MODEL, 'fp32', 'window', 36, api_name='/segment')
+    video = handle_file(str(video))
+    return client.submit(video, sentences, MODEL, 'fp32', 'window', 36, api_name='/segment')
+
+
+def ask(client, video: Path, sentences: str = TEXTS[0]) -> tuple:
+    return submit(client, video, sentences).result()
+
+
+def test_a_job_ends_within_a_window_when_its_visitor_leaves(tmp_path):
+    model = ReferFormerInferencer(MODEL)
+    frames = [np.full((96, 160, 3), value % 255, np.uint8) for value in range(3000)]
+    with VideoWriter(tmp_path / 'long.mp4', 30, (96, 160)) as writer:
+        for frame in frames:
+            writer.write(frame)
+    with Jobs(Limits(length=1000), 'cpu') as jobs:
+        jobs._models[MODEL, 'fp32'] = model
+        updates = jobs.segment('me', tmp_path / 'long.mp4', TEXTS, MODEL, 'fp32', mode='whole')
+        job = next(updates)
+        while job.began is None:
+            next(updates)
+        time.sleep(1)
+        jobs.leave('me')
+        begin = time.monotonic()
+        with pytest.raises(Stopped):
+            list(updates)
+        jobs._pool.submit(int).result(60)  # the worker is free again
+        assert time.monotonic() - begin < 5
+        assert not job.folder.exists()
+
+
+def test_a_job_that_takes_too_long_is_ended():
+    with Jobs(Limits(time=0.01), 'cpu') as jobs:
+        jobs._models[MODEL, 'fp32'] = ReferFormerInferencer(MODEL)
+        with pytest.raises(ValueError, match='takes longer than the page allows'):
+            list(jobs.segment('me', VIDEO, TEXTS, MODEL, 'fp32'))
+
+
+@pytest.mark.skipif('REFERFORMER_LOAD' not in os.environ, reason='minutes: REFERFORMER_LOAD=1')
+def test_crowds_and_bad_files_leave_the_page_as_it_was(page, tmp_path):
+    rng, good = np.random.default_rng(0), VIDEO.read_bytes()
+    client = client_of(page)
+    ask(client, VIDEO)
+    sentences = [f'the {colour} star' for colour in ('black', 'white', 'red', 'blue', 'green')] * 2
+    clients = [client_of(page) for _ in sentences]
+
+    def crowd() -> None:
+        jobs = [submit(c, VIDEO, f'{s}\n{i}') for i, (c, s) in enumerate(zip(clients, sentences))]
+        for i, (job, sentence) in enumerate(zip(jobs, sentences)):
+            coco = next(file for file in job.result()[-1] if file.endswith('predictions.json'))
+            content = json.loads(Path(coco).read_text())
+            assert [c['name'] for c in content['categories']] == [sentence, str(i)]
+
+    crowd()
+    before = resident(page)
+    crowd()
+    after = resident(page)
+    for number in range(50):
+        bad = bytearray(good[: rng.integers(1, len(good))])
+        for place in rng.integers(0, len(bad), 40):
+            bad[place] = rng.integers(256)
+        (tmp_path / f'{number}.mp4').write_bytes(bad)
+        with contextlib.suppress(Exception):  # some can be read all the same
+            ask(client, tmp_path / f'{number}.mp4')
+    ask(client, VIDEO)
+    print(f'resident: {before / 1e6:.0f}, {after / 1e6:.0f}, {resident(page) / 1e6:.0f} MB')
+    assert after < 1.1 * before and resident(page) < 1.1 * before
+
+
+def resident(page: str) -> int:
+    """Bytes of memory of the server."""
+    port = page.rsplit(':', 1)[1]
+    for folder in Path('/proc').glob('[0-9]*'):
+        with contextlib.suppress(OSError):
+            words = (folder / 'cmdline').read_bytes().split(b'\0')
+            if port.encode() in words and any(w.endswith(b'webapp.py') for w in words):
+                status = (folder / 'status').read_text()
+                return 1024 * int(re.search(r'VmRSS:\s+(\d+)', status)[1])
+    raise AssertionError('the server is not there')
