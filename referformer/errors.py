@@ -1,6 +1,7 @@
 """Errors of this project's own, which tell a user what to do, and all others, which do not."""
 
 import re
+import sysconfig
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from pathlib import Path
 from .files import project_file
 
 _FRAME = re.compile(r'^ *File "(.+?)", line \d+, in .+\n +(.+)$', re.M)  # of a traceback
+_LIBRARIES = tuple(Path(sysconfig.get_path(n)) for n in ('stdlib', 'purelib', 'platlib'))
 _OURS = (Path(__file__).parent, project_file('tools').absolute())
 _MALFORMED = (
     KeyError,
@@ -31,7 +33,10 @@ def raised_in(error: Exception, folders: Sequence[Path] = _OURS) -> bool:
         frames = [(f.filename, f.line or '') for f in traceback.extract_tb(error.__traceback__)]
     if not frames or not re.match(r'raise\b', frames[-1][1]):
         return False
-    return any(Path(frames[-1][0]).absolute().is_relative_to(folder) for folder in folders)
+    file = Path(frames[-1][0]).absolute()
+    if folders is _OURS and not any(file.is_relative_to(folder) for folder in _LIBRARIES):
+        return True  # a module of the user's own
+    return any(file.is_relative_to(folder) for folder in folders)
 
 
 def told_by_worker(error: Exception) -> str:

@@ -34,11 +34,11 @@ def check_folder(folder: str | Path) -> None:
 
 @contextmanager
 def naming(path: str | Path) -> Iterator[None]:
-    """Give the error of a full disk, which says no name, that of the file that is written."""
+    """Give the error of a full disk, which says no name or a temporary one, that of the file."""
     try:
         yield
     except OSError as error:
-        if error.errno is not None and error.filename is None:
+        if error.errno is not None:
             error.filename = str(path)
         raise
 

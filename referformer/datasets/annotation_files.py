@@ -77,7 +77,7 @@ def integer(value: Any, where: str, least: int = 0, most: int = _LARGEST) -> int
         value = int(value)
     if type(value) is not int or not least <= value <= most:
         limit = f'an integer from {least}' + ('' if most == _LARGEST else f' to {most}')
-        raise ValueError(f'{where} must be {limit}, not {str(value)[:80]!r}')
+        raise ValueError(f'{where} must be {limit}, not {repr(value)[:80]}')
     return value
 
 

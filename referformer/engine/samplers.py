@@ -57,9 +57,9 @@ class VideoBatchSampler(Sampler):
             raise ValueError('drop_last=True would leave sentences untested')
         self.sampler = sampler
         self.batch_size = batch_size
-        # What stands behind (video, expression) tells clips of one video apart.
+        # Shuffled frames are another clip of the video.
         expected = sampler.dataset.metainfo['expected']
-        self._clip_of = [(video, *rest) for video, _, *rest in expected]
+        self._clip_of = [(video, 'shuffled' in rest) for video, _, *rest in expected]
 
     def __iter__(self) -> Iterator[list[int]]:
         """Lists of item indices."""

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 # Fewer tokens do not repay the packing of the weight.
 _FEWEST = 1024
@@ -29,8 +30,9 @@ def fast_linear(linear: nn.Linear, like: Tensor, relu: bool = False) -> Callable
     """
     weight, bias = linear.weight, linear.bias
     dtype = like.dtype
-    if torch.is_autocast_enabled(like.device.type):
-        dtype = torch.get_autocast_dtype(like.device.type)
+    kind = like.device.type
+    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+        dtype = torch.get_autocast_dtype(kind)
     if not _serves(like, dtype):
         return lambda x: F.relu(linear(x), inplace=True) if relu else linear(x)
     packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach().to(dtype), 512)
@@ -44,6 +46,8 @@ def fast_linear(linear: nn.Linear, like: Tensor, relu: bool = False) -> Callable
 def _serves(like: Tensor, dtype: torch.dtype) -> bool:
     """Whether oneDNN can take these tokens, and is not slower."""
     if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return False
+    if _get_current_dispatch_mode() is not None:  # who counts operations counts known ones
         return False
     if like.device.type != 'cpu' or like.numel() // like.shape[-1] < _FEWEST:
         return False

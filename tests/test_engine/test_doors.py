@@ -18,14 +18,9 @@ def start(module: type, source: str) -> None:
     module(init_cfg={'type': 'Pretrained', 'checkpoint': source}).init_weights()
 
 
-def of_mmcv(source: str) -> None:
-    bricks = pytest.importorskip('mmcv.cnn.bricks.transformer')
-    start(bricks.TransformerLayerSequence, source)
-
-
 def of_mmdet(source: str) -> None:
     backbones = pytest.importorskip('mmdet.models.backbones')
-    start(lambda **cfg: backbones.ResNet(18, num_stages=1, out_indices=(0,), **cfg), source)
+    start(lambda **cfg: backbones.ResNet(18, **cfg), source)
 
 
 DOORS = {
@@ -35,7 +30,6 @@ DOORS = {
     '_load_checkpoint': _load_checkpoint,
     'with prefix': lambda source: _load_checkpoint_with_prefix('a.', source),
     'init_cfg': lambda source: start(BaseModule, source),
-    'mmcv': of_mmcv,
     'mmdet': of_mmdet,
 }
 

@@ -149,7 +149,7 @@ def test_a_loaded_result_is_drawn_on_its_video_again(folder, result):
         (lambda c: c['annotations'][0]['segmentations'][0].update(counts='zzz'), 'run lengths'),
         (lambda c: c['annotations'][0].pop('scores'), "'scores' is missing"),
         (lambda c: c['annotations'][1].update(category_id=9), '9 is missing'),
-        (lambda c: c['videos'].append({}), 'unpack'),
+        (lambda c: c['videos'].append({}), 'of another type'),
         (lambda c: c.update(annotations=[]), 'no sentence'),
     ],
 )

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from referformer.models import vision_language
+from referformer.models import frame_chunks
 from referformer.models.vision_language import (
     FeedForward,
     VisionLanguageBlock,
@@ -72,13 +72,17 @@ def test_feed_forward_in_chunks_equals_the_whole(monkeypatch):
     x = torch.randn(2, 25, C)
     whole = ffn(x)
     seen = []
-    monkeypatch.setattr(vision_language, '_FFN_CHUNK', 12)
-    monkeypatch.setattr(ffn, '_widen', lambda y: seen.append(len(y)) or FeedForward._widen(ffn, y))
+
+    def part(y):
+        seen.append(y.shape[1])
+        return ffn(y)
+
+    monkeypatch.setattr(frame_chunks, '_TOKENS', 24)
     with torch.no_grad():
-        torch.testing.assert_close(ffn(x), whole)
-    assert seen == [12, 12, 12, 12, 2]
-    ffn(x)
-    assert len(seen) == 6  # whole where a gradient is needed
+        torch.testing.assert_close(frame_chunks.by_tokens(part, x), whole)
+    assert seen == [12, 12, 1]
+    frame_chunks.by_tokens(part, x)
+    assert seen[3:] == [25]  # whole where a gradient is needed
 
 
 @pytest.mark.parametrize('shrink', [1, 2])
