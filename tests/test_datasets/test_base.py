@@ -193,7 +193,7 @@ def test_malformed_json_names_the_position(root):
         ),
         (
             lambda v: v['train1']['expressions']['2'].update(obj_id='one'),
-            "obj_id of expression 2 of video train1 must be an integer, not 'one'",
+            "obj_id of expression 2 of video train1 must be an integer from .*, not 'one'",
         ),
         (
             lambda v: v['train1']['expressions']['2'].update(obj_id='9'),
