@@ -76,7 +76,7 @@ def integer(value: Any, where: str, least: int = 0, most: int = _LARGEST) -> int
     if isinstance(value, str) and _INTEGER.fullmatch(value):
         value = int(value)
     if type(value) is not int or not least <= value <= most:
-        large = type(value) is int and value > most
+        large = type(value) is int and value > most != _LARGEST
         limit = f'an integer from {least}' + (f' to {most}' if large else '')
         raise ValueError(f'{where} must be {limit}, not {repr(value)[:80]}')
     return value
